@@ -1,0 +1,19 @@
+/** Manifests and the plan made from them. */
+export { type ConfigKey, type ConfigType, readValue } from './config-key.ts';
+export {
+  isPluginId,
+  loadManifest,
+  loadManifests,
+  type Manifest,
+  type MethodManifest,
+  type OnReload,
+  type Priority,
+  parseManifest,
+  pluginApi,
+  type ServeManifest,
+  splitId,
+  type UseManifest,
+} from './manifest.ts';
+export { type Dependency, type Plan, type PlanOptions, plan, type Refused, type Route, type Skipped } from './plan.ts';
+export { renderPlan } from './render.ts';
+export { satisfies } from './version.ts';
