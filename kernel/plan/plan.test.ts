@@ -73,20 +73,17 @@ test('every kind of problem in one run', (t) => {
     ],
     { required: ['x.v1.imagse', 'x.v1.copy'], disabled: ['x.v1.off'] },
   );
-  t.deepEqual(
-    found,
-    [
-      'plugin x.v1.records is also in /p/x.v1.records/plugin.toml',
-      'alias x.v1.records of x.v1.images already stands for x.v1.records',
-      'required_plugins: no plugin "x.v1.imagse" (did you mean "x.v1.images"?)',
-      'x.v1.images requires x.v1.record, which no plugin is (did you mean "x.v1.records"?)',
-      'x.v1.copy and x.v1.records both serve c.Records',
-      'x.v1.more and x.v1.records both serve c.Records to the outside',
-      'x.v1.more and x.v1.copy both serve c.Named "a"',
-      'x.v1.images uses c.Records 1, but x.v1.records serves version 2.1.0',
-        'x.v1.images uses c.Recrods, which no plugin serves (did you mean "c.Records"?)',
+  t.deepEqual(found, [
+    'plugin x.v1.records is also in /p/x.v1.records/plugin.toml',
+    'alias x.v1.records of x.v1.images already stands for x.v1.records',
+    'required_plugins: no plugin "x.v1.imagse" (did you mean "x.v1.images"?)',
+    'x.v1.images requires x.v1.record, which no plugin is (did you mean "x.v1.records"?)',
+    'x.v1.copy and x.v1.records both serve c.Records',
+    'x.v1.more and x.v1.records both serve c.Records to the outside',
+    'x.v1.more and x.v1.copy both serve c.Named "a"',
+    'x.v1.images uses c.Records 1, but x.v1.records serves version 2.1.0',
+    'x.v1.images uses c.Recrods, which no plugin serves (did you mean "c.Records"?)',
   ]);
-  );
 });
 
 test('disabled plugins take along whoever requires them, and nobody else', (t) => {
