@@ -1,0 +1,25 @@
+/**
+ * `troupe/sys`: system calls that Node does not have, synchronous and typed. Every failure is a `SysError` in the shape of Node's own; every descriptor
+ * that is opened here closes on exec; names and paths are strings or bytes. The only importer of koffi.
+ *
+ *   errno.ts     SysError              fd.ts       dup, close on exec, flock        mount.ts, mount-options.ts, overlay.ts, unmount.ts, mountinfo.ts
+ *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
+ *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
+ *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel
+ */
+export * from './at.ts';
+export { errnoName, errnos, isErrno, type Path, SysError } from './errno.ts';
+export * from './extent.ts';
+export * from './fd.ts';
+export { type ListenOptions, listenUnix, type UnixListener } from './listen.ts';
+export * from './mount.ts';
+export * from './mount-options.ts';
+export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';
+export { type InheritedFd, listenFds, sdNotify } from './notify.ts';
+export * from './process.ts';
+export { isListening, type PeerCredentials, peerCredentials, socketFd, unixPathLimit } from './socket.ts';
+export * from './stat.ts';
+export * from './sync.ts';
+export * from './thread.ts';
+export { detach, mountsBelow, unmountAll } from './unmount.ts';
+export * from './xattr.ts';

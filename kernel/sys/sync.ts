@@ -1,0 +1,37 @@
+import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
+import { check, declare } from './libc.ts';
+
+const syncfsC = declare<(fd: number) => number>('syncfs', 'int', ['int']);
+const ioctlPointer = declare<(fd: number, request: number, argument: Uint8Array) => number>('ioctl', 'int', [
+  'int',
+  'ulong',
+  'void *',
+]);
+
+/** syncfs(2): everything of the file system that `fd` is on. Reports a write-back error once per open file, since Linux 5.8, so keep `fd` from before the writes. */
+export function syncfs(fd: number): void {
+  check(syncfsC()(fd), 'syncfs');
+}
+
+/** fsync(2) of a file or directory by path; what makes a rename or a new name durable. */
+export function fsyncPath(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** _IOR('X', 125, __u32). */
+const FS_IOC_SHUTDOWN = 0x8004587d;
+
+/** Ends a file system on the spot: 'flush' writes its log first, 'discard' loses what was not synced, as a power cut does. */
+export type ShutdownMode = 'default' | 'flush' | 'discard';
+
+/** For fault tests only: `fd` is the root of an ext4, xfs or f2fs that the test owns; afterwards every access is EIO until it is mounted again. */
+export function shutdownFilesystem(fd: number, mode: ShutdownMode): void {
+  const argument = Buffer.alloc(4);
+  argument.writeUInt32LE({ default: 0, flush: 1, discard: 2 }[mode]);
+  check(ioctlPointer()(fd, FS_IOC_SHUTDOWN, argument), 'ioctl FS_IOC_SHUTDOWN');
+}

@@ -1,0 +1,75 @@
+/** What Linux keeps per thread and Node does not show. */
+import { stat } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
+import { errnos, SysError } from './errno.ts';
+import { check, declare, declareSyscall } from './libc.ts';
+
+const gettidC = declareSyscall<() => number>({ x64: 186, arm64: 178 }, []);
+const setpriorityC = declare<(which: number, id: number, nice: number) => number>('setpriority', 'int', [
+  'int',
+  'uint',
+  'int',
+]);
+const getpriorityC = declare<(which: number, id: number) => number>('getpriority', 'int', ['int', 'uint']);
+const unshareC = declare<(flags: number) => number>('unshare', 'int', ['int']);
+const umaskC = declare<(mask: number) => number>('umask', 'uint', ['uint']);
+
+const PRIO_PROCESS = 0;
+const CLONE_FS = 0x200;
+
+/** The calling thread's id, as in /proc/self/task. */
+export function gettid(): number {
+  return check(gettidC()(), 'gettid');
+}
+
+/**
+ * The calling thread's niceness, −20 (first) … 19 (last), apart from the process's: a pool that inflates layers stays behind the threads that answer. Threads that it
+ * starts inherit it. Lowering the number again takes CAP_SYS_NICE (EACCES).
+ */
+export function setThreadPriority(nice: number): void {
+  check(setpriorityC()(PRIO_PROCESS, gettid(), nice), 'setpriority');
+}
+
+export function threadPriority(): number {
+  return getpriorityC()(PRIO_PROCESS, gettid());
+}
+
+let unshared = false;
+
+/**
+ * Gives the calling worker a umask, a working directory and a root of its own (unshare(2), CLONE_FS); no privilege needed. For pool threads that make files
+ * with exact modes: after `umask(0)` no chmod is needed. Everything that this worker starts inherits them, so it must spawn neither processes nor
+ * threads that should not; libuv's pool, which all threads share, is started first for that reason.
+ */
+export function unshareFs(): void {
+  if (isMainThread)
+    throw new SysError(
+      errnos.EINVAL,
+      'unshare',
+      undefined,
+      undefined,
+      'the main thread keeps what new threads inherit',
+    );
+  if (unshared) return;
+  // libuv starts its pool at the first job, from the thread that brings it: queueing one here starts it while all is still shared.
+  stat('/', () => {});
+  check(unshareC()(CLONE_FS), 'unshare');
+  unshared = true;
+}
+
+/**
+ * Sets the umask and returns the one before. In the main thread that is the whole process's, for every thread that has not called `unshareFs`; in a worker
+ * it takes an `unshareFs` before, since it would change modes under the feet of all others.
+ */
+export function umask(mask: number): number {
+  if (!isMainThread && !unshared) {
+    throw new SysError(
+      errnos.EPERM,
+      'umask',
+      undefined,
+      undefined,
+      'a worker shares it with the process until unshareFs',
+    );
+  }
+  return umaskC()(mask & 0o777);
+}
