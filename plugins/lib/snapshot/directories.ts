@@ -1,0 +1,202 @@
+/**
+ * The directories of a snapshotter, one per id. What lies inside one is the snapshotter's own affair.
+ *
+ *   <root>                              0700
+ *   ├── snapshots/                      0700
+ *   │   ├── 12/                         a snapshot; complete, since it came here by a rename
+ *   │   └── new-13/                     one that is being made; at start: left by a crash
+ *   └── trash/                          0700
+ *       └── 12.9f3a62c1/                removed, to be unlinked in the background; at start: the rest of that work
+ *
+ * Nothing here knows which ids are in use: that is recorded by the snapshots service, which removes the ids that it does not know at start.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { Failure, failpoint, type Log } from 'troupe/plugin';
+import { isErrno, MNT_DETACH, unmountAll } from 'troupe/sys';
+import { DiskPool } from './disk-pool.ts';
+import { isDirectory, type Measure } from './measure.ts';
+
+const NEW = 'new-';
+
+export interface DirectoriesOptions {
+  /** `<root>/<plugin id>` */
+  readonly root: string;
+  /** Remove answers when everything is unlinked, not when it is out of sight. */
+  readonly syncRemove: boolean;
+  readonly log: Log;
+}
+
+export class SnapshotDirectories {
+  /** Absolute path of `snapshots/`. */
+  readonly path: string;
+  readonly #trash: string;
+  readonly #options: DirectoriesOptions;
+  readonly #pool = new DiskPool();
+  /** `snapshots/`, open since before any write, so that a sync through it reports every failed one. */
+  #fd = -1;
+  #syncing: Promise<void> | undefined;
+  #nextSync: Promise<void> | undefined;
+  #syncFailure: Failure | undefined;
+  readonly #making = new Map<string, Promise<void>>();
+  /** Names in the trash that are being unlinked. */
+  readonly #unlinking = new Set<string>();
+
+  constructor(options: DirectoriesOptions) {
+    this.#options = options;
+    this.path = join(options.root, 'snapshots');
+    this.#trash = join(options.root, 'trash');
+  }
+
+  /** Makes the tree and, unless `resumed` (the generation before may still be making one), puts what a crash left into the trash; empties the trash in the background. */
+  open(resumed: boolean): void {
+    for (const path of [this.#options.root, this.path, this.#trash]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (this.#fd < 0) this.#fd = openSync(this.path, 'r');
+    if (!resumed) for (const name of readdirSync(this.path)) if (name.startsWith(NEW)) this.#discard(name);
+    for (const name of readdirSync(this.#trash)) void this.#unlink(name);
+  }
+
+  /** After it nothing runs in the background; `open` works again. */
+  async close(): Promise<void> {
+    await this.#pool.close();
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+
+  /** Absolute path of the snapshot's directory. @throws InvalidArgument when `id` is no id, so that no path can lead elsewhere. */
+  directory(id: string): string {
+    if (!/^[1-9][0-9]{0,18}$/.test(id)) throw new Failure('InvalidArgument', `snapshot id "${id}": invalid argument`);
+    return join(this.path, id);
+  }
+
+  has(id: string): boolean {
+    return isDirectory(this.directory(id));
+  }
+
+  /** Makes the directory of `id`, 0700 unless `fill` changes that, with what `fill` puts in; is content when it is there. Whoever asks while it is being made waits for the same. */
+  make(id: string, fill: (directory: string) => Promise<void> | void): Promise<void> {
+    const running = this.#making.get(id) ?? this.#make(id, fill).finally(() => this.#making.delete(id));
+    this.#making.set(id, running);
+    return running;
+  }
+
+  async #make(id: string, fill: (directory: string) => Promise<void> | void): Promise<void> {
+    if (this.has(id)) return;
+    const made = join(this.path, `${NEW}${id}`);
+    if (isDirectory(made)) await this.#discard(`${NEW}${id}`);
+    failpoint('snapshotter.prepare.mkdir');
+    mkdirSync(made, { mode: 0o700 });
+    try {
+      await fill(made);
+      failpoint('snapshotter.prepare.rename');
+      renameSync(made, this.directory(id));
+      failpoint('snapshotter.prepare.renamed');
+    } catch (error) {
+      if (isDirectory(made)) await this.#discard(`${NEW}${id}`);
+      throw error;
+    }
+  }
+
+  /** @throws NotFound */
+  require(id: string): string {
+    const directory = this.directory(id);
+    if (isDirectory(directory)) return directory;
+    throw new Failure('NotFound', `directory of snapshot ${id} in ${this.path}: not found`);
+  }
+
+  /** Ids that have a directory. */
+  list(): string[] {
+    return readdirSync(this.path).filter((name) => /^[1-9][0-9]*$/.test(name));
+  }
+
+  measure(path: string): Promise<Measure> {
+    return this.#pool.measure(path);
+  }
+
+  copy(from: string, to: string): Promise<void> {
+    return this.#pool.copy(from, to);
+  }
+
+  /**
+   * Everything written to the file system before this call is durable after it. One syncfs serves all that ask while another is running: theirs
+   * must begin after their call, so it is the next one.
+   * @throws Unavailable after the first failure, for ever: the kernel reports a lost write once, and it may have been anybody's.
+   */
+  sync(): Promise<void> {
+    if (this.#syncing === undefined) return this.#startSync();
+    this.#nextSync ??= this.#syncing.then(
+      () => this.#startSync(),
+      () => this.#startSync(),
+    );
+    return this.#nextSync;
+  }
+
+  #startSync(): Promise<void> {
+    this.#nextSync = undefined;
+    const running = this.#runSync().finally(() => {
+      if (this.#syncing === running) this.#syncing = undefined;
+    });
+    this.#syncing = running;
+    return running;
+  }
+
+  async #runSync(): Promise<void> {
+    if (this.#syncFailure !== undefined) throw this.#syncFailure;
+    failpoint('snapshotter.commit.sync');
+    try {
+      await this.#pool.sync(this.#fd);
+    } catch (error) {
+      this.#syncFailure = new Failure('Unavailable', `sync of ${this.path}: ${(error as Error).message}: unavailable`);
+      this.#options.log.error('writes were lost; no snapshot is committed until the daemon is started anew', {
+        path: this.path,
+        error: (error as Error).message,
+      });
+      throw this.#syncFailure;
+    }
+    failpoint('snapshotter.commit.synced');
+  }
+
+  /** Unmounts what is mounted below the directory and takes it out of sight; unlinks it in the background. Nothing there is fine. */
+  async remove(id: string): Promise<void> {
+    const directory = this.directory(id);
+    // A snapshot that is just being made for a caller that is gone would appear after its removal.
+    await this.#making.get(id)?.catch(() => {});
+    if (!isDirectory(directory)) return;
+    failpoint('snapshotter.remove.unmount');
+    unmountAll(directory, MNT_DETACH);
+    const unlinked = this.#discard(id);
+    if (this.#options.syncRemove) await unlinked;
+  }
+
+  /** Renames an entry of `snapshots/` into the trash at once; the promise is of its unlinking, and never rejects. */
+  #discard(name: string): Promise<void> {
+    const target = `${name}.${randomBytes(4).toString('hex')}`;
+    failpoint('snapshotter.remove.rename');
+    try {
+      renameSync(join(this.path, name), join(this.#trash, target));
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return Promise.resolve();
+      throw error;
+    }
+    failpoint('snapshotter.remove.renamed');
+    return this.#unlink(target);
+  }
+
+  async #unlink(name: string): Promise<void> {
+    if (this.#unlinking.has(name)) return;
+    this.#unlinking.add(name);
+    try {
+      await this.#pool.unlink(this.#trash, name);
+    } catch (error) {
+      // It stays in the trash and is tried again at the next start.
+      if (this.#fd >= 0)
+        this.#options.log.warn('removed snapshot cannot be unlinked', {
+          path: join(this.#trash, name),
+          error: (error as Error).message,
+        });
+    } finally {
+      this.#unlinking.delete(name);
+    }
+  }
+}
