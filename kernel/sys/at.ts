@@ -52,11 +52,12 @@ const fchmodat2C = declareSyscall<(dirfd: number, path: CString, mode: number, f
   ['int', 'const char *', 'uint', 'uint'],
 );
 const chmodC = declare<(path: CString, mode: number) => number>('chmod', 'int', ['const char *', 'uint']);
-const utimensatC = declare<(dirfd: number, path: CString | null, times: BigInt64Array, flags: number) => number>(
+const utimensatC = declare<(dirfd: number, path: CString, times: BigInt64Array, flags: number) => number>(
   'utimensat',
   'int',
   ['int', 'const char *', 'void *', 'int'],
 );
+const futimensC = declare<(fd: number, times: BigInt64Array) => number>('futimens', 'int', ['int', 'void *']);
 const readlinkatC = declare<(dirfd: number, path: CString, buffer: Uint8Array, size: number) => number>(
   'readlinkat',
   'int64',
@@ -94,7 +95,10 @@ export const RENAME_EXCHANGE = 2;
 /** renameat2(2): leave a whiteout (character device 0:0) at the source, as overlayfs does. */
 export const RENAME_WHITEOUT = 4;
 
-/** openat(2). O_CLOEXEC is always added. `mode` counts only with O_CREAT, and the umask is taken off it. */
+/**
+ * openat(2). O_CLOEXEC is always added. `mode` counts only with O_CREAT, and the umask is taken off it. Close what this gives with `close` of this module:
+ * in a worker, Node keeps count of the descriptors that it opened itself, and warns when `fs.closeSync` is given another.
+ */
 export function openat(dirfd: number, path: Path, flags: number, mode = 0): number {
   const name = cstring(path, 'openat');
   const fd = uninterrupted(() => openatC()(dirfd, name, flags | O_CLOEXEC, mode));
@@ -167,21 +171,25 @@ export function fchownat(dirfd: number, path: Path, uid: number, gid: number, fl
 let hasFchmodat2 = true;
 
 /**
- * Sets a mode exactly, whatever the umask, and never through a symbolic link: fchmodat2(2) on Linux 6.6 and later, else by a descriptor that was opened
- * without following. EOPNOTSUPP for a symbolic link: a link has no mode.
+ * Sets a mode exactly, whatever the umask, and never through a symbolic link: fchmodat2(2) on Linux 6.6 and later, else `chmodByDescriptor`. ENOTSUP for a
+ * symbolic link: a link has no mode.
  */
 export function fchmodat(dirfd: number, path: Path, mode: number): void {
-  const name = cstring(path, 'fchmodat');
   if (hasFchmodat2) {
-    if (fchmodat2C()(dirfd, name, mode, AT_SYMLINK_NOFOLLOW) === 0) return;
+    if (fchmodat2C()(dirfd, cstring(path, 'fchmodat'), mode, AT_SYMLINK_NOFOLLOW) === 0) return;
     const errno = lastErrno();
     // EPERM too: older seccomp profiles answer it for calls that they do not know.
     if (errno !== errnos.ENOSYS && errno !== errnos.EPERM) throw new SysError(errno, 'fchmodat2', path);
     if (errno === errnos.ENOSYS) hasFchmodat2 = false;
   }
+  chmodByDescriptor(dirfd, path, mode);
+}
+
+/** `fchmodat` for older kernels: chmod(2) of what an O_PATH descriptor names, which was opened without following. */
+export function chmodByDescriptor(dirfd: number, path: Path, mode: number): void {
   withFd(openat(dirfd, path, O_PATH | constants.O_NOFOLLOW), (fd) => {
-    // The magic link of a symbolic link's own O_PATH descriptor: chmod answers EOPNOTSUPP on every kernel since 6.6 and before it on most file systems.
-    if (tryReadlink(fd)) throw new SysError(errnos.EOPNOTSUPP, 'fchmodat', path);
+    // Some file systems would store a mode for the link, and show it.
+    if (isLink(fd)) throw new SysError(errnos.EOPNOTSUPP, 'fchmodat', path);
     check(chmodC()(fdPath(fd), mode), 'chmod', path);
   });
 }
@@ -216,8 +224,8 @@ export function utimensat(
 ): void {
   setTimespec(0, atime);
   setTimespec(2, mtime);
-  const name = path === null ? null : cstring(path, 'utimensat');
-  check(utimensatC()(dirfd, name, timespecs, path === null ? 0 : flags), 'utimensat', path ?? undefined);
+  if (path === null) check(futimensC()(dirfd, timespecs), 'futimens');
+  else check(utimensatC()(dirfd, cstring(path, 'utimensat'), timespecs, flags), 'utimensat', path);
 }
 
 /** readlinkat(2): what the link says, as bytes. With '' as path, of the link that `dirfd` (O_PATH | O_NOFOLLOW) names. */
@@ -230,6 +238,6 @@ export function readlinkat(dirfd: number, path: Path): Buffer {
   }
 }
 
-function tryReadlink(fd: number): boolean {
+function isLink(fd: number): boolean {
   return readlinkatC()(fd, '', Buffer.allocUnsafe(1), 1) >= 0;
 }

@@ -1,7 +1,7 @@
-import { closeSync } from 'node:fs';
 import { errnos, type Path, SysError } from './errno.ts';
 import { check, declare, lastErrno, uninterrupted } from './libc.ts';
 
+const closeC = declare<(fd: number) => number>('close', 'int', ['int']);
 const fcntlInt = declare<(fd: number, command: number, argument: number) => number>('fcntl', 'int', [
   'int',
   'int',
@@ -13,6 +13,15 @@ const F_GETFD = 1;
 const F_SETFD = 2;
 const F_DUPFD_CLOEXEC = 1030;
 const FD_CLOEXEC = 1;
+
+/**
+ * close(2), for the descriptors that this module opened. Node closes what a worker opened through `fs` when the worker is terminated, and does not know
+ * these: they stay until the process ends, so hold few and briefly in code that may be terminated.
+ */
+export function close(fd: number): void {
+  // Not repeated after EINTR: Linux has freed the number by then, and another thread may have it.
+  if (closeC()(fd) < 0 && lastErrno() !== errnos.EINTR) check(-1, 'close');
+}
 
 /** A second descriptor of the same open file, closed on exec; at least `lowest` (so that it stays out of the way of 0, 1 and 2). */
 export function dup(fd: number, lowest = 3): number {
@@ -64,6 +73,6 @@ export function withFd<T>(fd: number, use: (fd: number) => T): T {
   try {
     return use(fd);
   } finally {
-    closeSync(fd);
+    close(fd);
   }
 }

@@ -2,7 +2,7 @@
  * `troupe/sys`: system calls that Node does not have, synchronous and typed. Every failure is a `SysError` in the shape of Node's own; every descriptor
  * that is opened here closes on exec; names and paths are strings or bytes. The only importer of koffi.
  *
- *   errno.ts     SysError              fd.ts       dup, close on exec, flock        mount.ts, mount-options.ts, overlay.ts, unmount.ts, mountinfo.ts
+ *   errno.ts     SysError              fd.ts       dup, close on exec, flock        mount.ts, mount-options.ts, overlay.ts, mountinfo.ts
  *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
  *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel
@@ -21,5 +21,4 @@ export { isListening, type PeerCredentials, peerCredentials, socketFd, unixPathL
 export * from './stat.ts';
 export * from './sync.ts';
 export * from './thread.ts';
-export { detach, mountsBelow, unmountAll } from './unmount.ts';
 export * from './xattr.ts';

@@ -3,21 +3,11 @@
  * and renamed into place. A rename also swaps it for a predecessor's without a refused connect. Since Node only sees a descriptor
  * (`server.listen({ fd })`), libuv does not unlink the public path when that server closes, which would take a successor's socket away.
  */
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  unlinkSync,
-} from 'node:fs';
+import { chmodSync, chownSync, constants, lstatSync, mkdirSync, mkdtempSync, rmSync, unlinkSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { AT_FDCWD, O_PATH, openat, RENAME_NOREPLACE, renameat2 } from './at.ts';
 import { errnos, isErrno, SysError } from './errno.ts';
-import { fdPath, withFd } from './fd.ts';
+import { close, fdPath, withFd } from './fd.ts';
 import { bindUnix, isListening, listen, SOCK_STREAM, unixPathLimit, unixSocket } from './socket.ts';
 import { tryFstatat } from './stat.ts';
 
@@ -80,7 +70,7 @@ export function listenUnix(path: string, mode: number, uid = -1, gid = -1, optio
       },
     };
   } catch (error) {
-    closeSync(fd);
+    close(fd);
     throw error;
   } finally {
     rmSync(directory, { recursive: true, force: true });

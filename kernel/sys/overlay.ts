@@ -5,10 +5,10 @@
  * 1. The mount API of Linux 5.2 with `lowerdir+`, one layer a call (6.7): real paths in /proc/self/mountinfo, up to 500 layers. A string is limited to 255 bytes.
  * 2. Layers opened with O_PATH and named /proc/self/fd/N, 17 bytes each: up to about 230 layers, on every kernel.
  */
-import { closeSync, constants, readSync } from 'node:fs';
+import { constants, readSync } from 'node:fs';
 import { AT_FDCWD, O_PATH, openat } from './at.ts';
 import { errnos, type Path, SysError } from './errno.ts';
-import { fdPath } from './fd.ts';
+import { close, fdPath } from './fd.ts';
 import { type CString, cstring, declareSyscall, lastErrno } from './libc.ts';
 import * as ms from './mount-options.ts';
 
@@ -128,8 +128,8 @@ export function mountByConfig(source: Path, target: Path, flags: number, options
       fail('move_mount');
     return true;
   } finally {
-    if (mounted >= 0) closeSync(mounted);
-    closeSync(context);
+    if (mounted >= 0) close(mounted);
+    close(context);
   }
 }
 
@@ -161,7 +161,7 @@ export function mountByDescriptors(
     }
     mount(source, target, 'overlay', flags, data);
   } finally {
-    for (const fd of fds) closeSync(fd);
+    for (const fd of fds) close(fd);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Unix sockets: what Node's net does not reach. */
-import { closeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { errnos, type Path, SysError } from './errno.ts';
+import { close } from './fd.ts';
 import { check, declare, lastErrno, uninterrupted } from './libc.ts';
 
 const socketC = declare<(domain: number, type: number, protocol: number) => number>('socket', 'int', [
@@ -114,7 +114,7 @@ export function isListening(path: string): boolean {
     if (errno === errnos.EAGAIN || errno === errnos.EPROTOTYPE) return true;
     throw new SysError(errno, 'connect', path);
   } finally {
-    closeSync(fd);
+    close(fd);
   }
 }
 
@@ -129,6 +129,6 @@ export function sendDatagram(path: string, data: Uint8Array): void {
       path,
     );
   } finally {
-    closeSync(fd);
+    close(fd);
   }
 }
