@@ -9,7 +9,8 @@ const depthGuard =
  * - the guard against deep recursion goes (two `any` and a try in each decode): generate.ts refuses recursive messages,
  *   so the depth of a decode is bounded by the contracts;
  * - map entries are set by `setEntry`, which a key `__proto__` cannot fool;
- * - types that every file repeats come from message.ts; comments of google's own files go.
+ * - types that every file repeats come from message.ts; comments of google's own files go, and so do the names that
+ *   ts-proto puts before comments on enum values.
  *
  * @param text what ts-proto wrote
  * @param source path of the .proto it was made from, relative to proto/
@@ -26,6 +27,7 @@ export function finish(text: string, source: string, up: string): string {
     .replace(/\bacc\[key\] = (.*);/g, 'setEntry(acc, key, $1);')
     .replace(/(message\.\w+) = reader\.int32\(\) as any;/g, '$1 = reader.int32() as typeof $1;')
     .replace(/(message\.\w+)\.push\(reader\.int32\(\) as any\);/g, '$1.push(reader.int32() as (typeof $1)[number]);')
+    .replace(/\/\*\* [A-Z_]+ - /g, '/** ')
     .replaceAll('{ key: key as any, value }', '{ key, value }');
   if (source.startsWith('google/protobuf/')) body = body.replace(/^ *\/\*\*[\s\S]*?\*\/\n/gm, '');
 

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { descriptors, scratch } from './descriptors.ts';
+import { buf, descriptors, scratch } from './descriptors.ts';
 import { generate } from './generate.ts';
 import { lost, numbers } from './numbers.ts';
 
@@ -35,4 +35,9 @@ test('a message that contains itself is refused', (t) => {
   Object.assign(inside, { fields: [Object.assign(Object.create(lease.fields[0]!), { message: inside })] });
   const file = Object.assign(Object.create(files[0]!), { messages: [inside] });
   t.throws(() => generate([file], join(here, 'never')), { message: /Lease contains itself/ });
+});
+
+test('contracts are formatted, lie where their packages say, and every rpc is explained', (t) => {
+  t.notThrows(() => buf('lint', '.'));
+  t.notThrows(() => buf('format', '.', '--diff', '--exit-code'));
 });

@@ -126,6 +126,9 @@ test('fields of newer peers are skipped, and what is cut off is refused', (t) =>
   t.is(Lease.decode(bytes(0x08, 5, 0x0a, 1, 'a')).id, 'a', 'a known field of another wire type');
   t.throws(() => Lease.decode(bytes(0x0a, 5, 'a')), { instanceOf: Error });
   t.throws(() => Lease.decode(bytes(0x0a)), { instanceOf: Error });
+  t.throws(() => Lease.decode(bytes(0x1a, 5, 0x0a, 1, 'a')), { instanceOf: Error }, 'a message inside');
+  const groups = new Uint8Array(2_000_000).map((_, i) => (i % 2 === 0 ? 0x9b : 6));
+  t.throws(() => Lease.decode(groups), { instanceOf: Error }, 'a million groups inside each other');
 });
 
 test('services and events are found by their full names', async (t) => {

@@ -3,23 +3,38 @@ import { type DeepPartial, type MessageFns } from "../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Status } from "../google/rpc/status.ts";
 
+/**
+ * Body of a ttrpc request frame. The frame around it is 10 bytes: length and stream id as big-endian 32-bit numbers,
+ * type and flags as a byte each; a body has at most 4 MiB.
+ */
 export interface Request {
+  /** full name */
   service: string;
   method: string;
+  /** the request message */
   payload: Uint8Array;
+  /** nanoseconds from now; 0: none */
   timeoutNano: bigint;
+  /** the namespace is under `containerd-namespace-ttrpc` */
   metadata: KeyValue[];
 }
 
+/** Body of a ttrpc response frame; also of the last one of a stream. */
 export interface Response {
-  status: Status | undefined;
+  /** unset: success */
+  status:
+    | Status
+    | undefined;
+  /** the response message; empty after an error */
   payload: Uint8Array;
 }
 
+/** Values of one key; not sent by itself. */
 export interface StringList {
   list: string[];
 }
 
+/** One value of one key; a key with several values is repeated. */
 export interface KeyValue {
   key: string;
   value: string;

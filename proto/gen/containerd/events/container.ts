@@ -3,20 +3,24 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../message.ts
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../google/protobuf/any.ts";
 
+/** Topic /containers/create. */
 export interface ContainerCreate {
   id: string;
   image: string;
   runtime: ContainerCreate_Runtime | undefined;
 }
 
+/** As in the record. */
 export interface ContainerCreate_Runtime {
   name: string;
   options: Any | undefined;
 }
 
+/** Topic /containers/update. */
 export interface ContainerUpdate {
   id: string;
   image: string;
+  /** all that the container has now */
   labels: { [key: string]: string };
   snapshotKey: string;
 }
@@ -26,6 +30,7 @@ export interface ContainerUpdate_LabelsEntry {
   value: string;
 }
 
+/** Topic /containers/delete. */
 export interface ContainerDelete {
   id: string;
 }

@@ -2,11 +2,14 @@
 import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Topic /content/create: a blob was committed, or became known to the namespace. */
 export interface ContentCreate {
   digest: string;
+  /** bytes */
   size: bigint;
 }
 
+/** Topic /content/delete: the namespace no longer knows the blob. */
 export interface ContentDelete {
   digest: string;
 }

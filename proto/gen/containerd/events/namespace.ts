@@ -2,6 +2,7 @@
 import { type DeepPartial, type MessageFns, setEntry } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Topic /namespaces/create. */
 export interface NamespaceCreate {
   name: string;
   labels: { [key: string]: string };
@@ -12,8 +13,10 @@ export interface NamespaceCreate_LabelsEntry {
   value: string;
 }
 
+/** Topic /namespaces/update. */
 export interface NamespaceUpdate {
   name: string;
+  /** all that the namespace has now */
   labels: { [key: string]: string };
 }
 
@@ -22,6 +25,7 @@ export interface NamespaceUpdate_LabelsEntry {
   value: string;
 }
 
+/** Topic /namespaces/delete. */
 export interface NamespaceDelete {
   name: string;
 }

@@ -3,16 +3,20 @@ import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
+/** Topic /sandboxes/create. */
 export interface SandboxCreate {
   sandboxId: string;
 }
 
+/** Topic /sandboxes/start. */
 export interface SandboxStart {
   sandboxId: string;
 }
 
+/** Topic /sandboxes/exit. */
 export interface SandboxExit {
   sandboxId: string;
+  /** 255 when nobody knows */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }

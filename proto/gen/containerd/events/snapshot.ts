@@ -2,18 +2,24 @@
 import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Topic /snapshot/prepare, singular; of Prepare, and not of View. */
 export interface SnapshotPrepare {
   key: string;
+  /** empty: none */
   parent: string;
   snapshotter: string;
 }
 
+/** Topic /snapshot/commit. */
 export interface SnapshotCommit {
+  /** of the active snapshot that is gone */
   key: string;
+  /** of the committed one */
   name: string;
   snapshotter: string;
 }
 
+/** Topic /snapshot/remove; collection publishes it too. */
 export interface SnapshotRemove {
   key: string;
   snapshotter: string;

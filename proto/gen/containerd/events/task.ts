@@ -4,20 +4,27 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { Mount } from "../types/mount.ts";
 
+/**
+ * Topic /tasks/create. Events of tasks come from their shims and are forwarded as they are; delete and exit are
+ * published by the daemon when a shim has died without them.
+ */
 export interface TaskCreate {
   containerId: string;
   bundle: string;
+  /** mounts that the shim has done */
   rootfs: Mount[];
   io: TaskIO | undefined;
   checkpoint: string;
   pid: number;
 }
 
+/** Topic /tasks/start. */
 export interface TaskStart {
   containerId: string;
   pid: number;
 }
 
+/** Topic /tasks/delete; also of a process that Exec had added, then id is not the container's. */
 export interface TaskDelete {
   containerId: string;
   pid: number;
@@ -26,6 +33,7 @@ export interface TaskDelete {
   id: string;
 }
 
+/** Where the three streams of a task lead to; a part of TaskCreate. */
 export interface TaskIO {
   stdin: string;
   stdout: string;
@@ -33,37 +41,50 @@ export interface TaskIO {
   terminal: boolean;
 }
 
+/**
+ * Topic /tasks/exit: the only word of an exit that some clients wait for, so it is published exactly once for each
+ * process in one life of the daemon, and at least once over a crash.
+ */
 export interface TaskExit {
   containerId: string;
+  /** exec id; of a task the container's */
   id: string;
   pid: number;
+  /** 0 to 255; 128 and the signal's number if one ended it */
   exitStatus: number;
+  /** to the nanosecond */
   exitedAt: Timestamp | undefined;
 }
 
+/** Topic /tasks/oom: the kernel killed something in the container for its memory limit. */
 export interface TaskOOM {
   containerId: string;
 }
 
+/** Topic /tasks/exec-added. */
 export interface TaskExecAdded {
   containerId: string;
   execId: string;
 }
 
+/** Topic /tasks/exec-started. */
 export interface TaskExecStarted {
   containerId: string;
   execId: string;
   pid: number;
 }
 
+/** Topic /tasks/paused. */
 export interface TaskPaused {
   containerId: string;
 }
 
+/** Topic /tasks/resumed. */
 export interface TaskResumed {
   containerId: string;
 }
 
+/** Topic /tasks/checkpointed. */
 export interface TaskCheckpointed {
   containerId: string;
   checkpoint: string;

@@ -2,10 +2,14 @@
 import { type DeepPartial, type MessageFns, setEntry } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Points at a blob: what it is, its name and its length. Fields as in the OCI image specification. */
 export interface Descriptor {
+  /** decides how the blob is read; never guessed from its bytes */
   mediaType: string;
   digest: string;
+  /** bytes; a blob of another size is refused */
   size: bigint;
+  /** from an image, so nothing in the daemon acts on them */
   annotations: { [key: string]: string };
 }
 

@@ -4,10 +4,16 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../google/protobuf/any.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
+/** An event with where and when. */
 export interface Envelope {
-  timestamp: Timestamp | undefined;
+  timestamp:
+    | Timestamp
+    | undefined;
+  /** empty for events that belong to none */
   namespace: string;
+  /** `/tasks/exit` */
   topic: string;
+  /** type URL without a host: `containerd.events.TaskExit` */
   event: Any | undefined;
 }
 

@@ -4,9 +4,15 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../google/protobuf/any.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
+/** One reading of the counters of a task. */
 export interface Metric {
-  timestamp: Timestamp | undefined;
+  /** when the shim read them */
+  timestamp:
+    | Timestamp
+    | undefined;
+  /** container */
   id: string;
+  /** io.containerd.cgroups.v1.Metrics, or v2.Metrics on a unified hierarchy */
   data: Any | undefined;
 }
 

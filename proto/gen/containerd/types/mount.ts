@@ -3,17 +3,30 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../message.ts
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
+/**
+ * One mount(2), yet to be done. Whoever does it must not trust target: it is a path inside the root, and what lies on
+ * the way may be a link.
+ */
 export interface Mount {
+  /** `bind`, `overlay`, or a name that a handler of Mounts knows */
   type: string;
+  /** device or directory; type name for those without */
   source: string;
+  /** relative to the root that the mounts make up; empty: that root */
   target: string;
+  /** as after `mount -o`, one in each: flags by name, the rest for the file system */
   options: string[];
 }
 
+/** A mount that the daemon has done for a client. */
 export interface ActiveMount {
   mount: Mount | undefined;
-  mountedAt: Timestamp | undefined;
+  mountedAt:
+    | Timestamp
+    | undefined;
+  /** absolute path */
   mountPoint: string;
+  /** facts that later mounts refer to, such as a loop device */
   data: { [key: string]: string };
 }
 
@@ -22,9 +35,12 @@ export interface ActiveMount_DataEntry {
   value: string;
 }
 
+/** What one activation has done, and what it has left to the client. */
 export interface ActivationInfo {
   name: string;
+  /** in the order in which they were done */
   active: ActiveMount[];
+  /** for the client to do, usually in the container's mount namespace */
   system: Mount[];
   labels: { [key: string]: string };
 }

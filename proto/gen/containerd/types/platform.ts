@@ -2,9 +2,13 @@
 import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** What a binary or an image is built for, in Go's terms. An empty field in a filter means any. */
 export interface Platform {
+  /** `linux` */
   os: string;
+  /** `amd64`, `arm64` */
   architecture: string;
+  /** `v7`, `v8`; empty when the architecture has one only */
   variant: string;
   osVersion: string;
   osFeatures: string[];

@@ -3,20 +3,32 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../message.ts
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../google/protobuf/any.ts";
 
+/** Asks a shim binary what it can do: its stdin when it is called with `-info`. */
 export interface RuntimeRequest {
+  /** absolute path or name of a runtime */
   runtimePath: string;
+  /** of that runtime */
   options: Any | undefined;
 }
 
 export interface RuntimeVersion {
   version: string;
+  /** commit, if the build knows it */
   revision: string;
 }
 
+/** The answer, from its stdout. */
 export interface RuntimeInfo {
   name: string;
-  version: RuntimeVersion | undefined;
-  options: Any | undefined;
+  /** of the shim; that of the OCI runtime is among the annotations */
+  version:
+    | RuntimeVersion
+    | undefined;
+  /** those it was asked with, completed */
+  options:
+    | Any
+    | undefined;
+  /** OCI features as JSON, type URL `types.containerd.io/opencontainers/runtime-spec/1/features/Features`. */
   features: Any | undefined;
   annotations: { [key: string]: string };
 }

@@ -4,14 +4,26 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../google/protobuf/any.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
+/** Record of an environment that several containers share. */
 export interface Sandbox {
+  /** identifier, as a container's */
   sandboxId: string;
-  runtime: Sandbox_Runtime | undefined;
-  spec: Any | undefined;
+  runtime:
+    | Sandbox_Runtime
+    | undefined;
+  /** for the sandboxer; often an OCI spec */
+  spec:
+    | Any
+    | undefined;
+  /** as on containers */
   labels: { [key: string]: string };
   createdAt: Timestamp | undefined;
-  updatedAt: Timestamp | undefined;
+  updatedAt:
+    | Timestamp
+    | undefined;
+  /** state of clients, each under its own key */
   extensions: { [key: string]: Any };
+  /** controller that is in charge; empty: the default one */
   sandboxer: string;
 }
 
@@ -25,6 +37,7 @@ export interface Sandbox_ExtensionsEntry {
   value: Any | undefined;
 }
 
+/** Which shim runs the sandbox, as Container.Runtime. */
 export interface Sandbox_Runtime {
   name: string;
   options: Any | undefined;

@@ -3,9 +3,13 @@ import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../protobuf/any.ts";
 
+/** An error as a value: in ttrpc responses, in introspection, and in the trailer `grpc-status-details-bin`. */
 export interface Status {
+  /** gRPC code; 0: no error */
   code: number;
+  /** for people, though clients match on its end (": not found") */
   message: string;
+  /** causes, when several were joined */
   details: Any[];
 }
 

@@ -2,9 +2,13 @@
 import { type DeepPartial, type MessageFns } from "../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Options for shims that have no message of their own; the package has no prefix for historical reasons. */
 export interface Options {
+  /** names the format of the config */
   typeUrl: string;
+  /** absolute path of a file in it */
   configPath: string;
+  /** its content, if there is no file */
   configBody: Uint8Array;
 }
 

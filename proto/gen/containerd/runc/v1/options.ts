@@ -2,16 +2,24 @@
 import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** Options of containerd-shim-runc-v2, in Container.Runtime.options or with Tasks.Create. */
 export interface Options {
+  /** for roots on a ramdisk; weaker */
   noPivotRoot: boolean;
   noNewKeyring: boolean;
+  /** the shim moves itself there */
   shimCgroup: string;
+  /** owner of the pipes that the shim makes */
   ioUid: number;
   ioGid: number;
+  /** OCI runtime; empty: `runc` from PATH */
   binaryName: string;
+  /** where that runtime keeps its state; empty: /run/containerd/runc */
   root: string;
+  /** control groups are made by systemd */
   systemdCgroup: boolean;
   criuImagePath: string;
+  /** logs of CRIU; empty: in the bundle */
   criuWorkPath: string;
   /** @deprecated */
   taskApiAddress: string;
@@ -19,18 +27,25 @@ export interface Options {
   taskApiVersion: number;
 }
 
+/** How to dump a task. */
 export interface CheckpointOptions {
+  /** stop it afterwards */
   exit: boolean;
+  /** keep established connections */
   openTcp: boolean;
   externalUnixSockets: boolean;
   terminal: boolean;
   fileLocks: boolean;
+  /** namespaces that are restored empty */
   emptyNamespaces: string[];
+  /** `soft`, `full`, `strict` or `ignore` */
   cgroupsMode: string;
+  /** absolute path; empty: the dump is stored as content */
   imagePath: string;
   workPath: string;
 }
 
+/** Tells which of a container's processes Exec has added. */
 export interface ProcessDetails {
   execId: string;
 }

@@ -9,18 +9,26 @@ import { ProcessInfo, Status } from "../../v1/types/task.ts";
 
 export interface CreateTaskRequest {
   id: string;
+  /** directory with config.json, and with rootfs, which the shim mounts */
   bundle: string;
+  /** to be done in this order */
   rootfs: Mount[];
   terminal: boolean;
+  /** path of a FIFO; empty: none */
   stdin: string;
+  /** path of a FIFO, or a URI with scheme fifo, file, binary or binary-v2 */
   stdout: string;
+  /** as stdout; empty with a terminal */
   stderr: string;
+  /** directory to restore from; empty: a fresh start */
   checkpoint: string;
   parentCheckpoint: string;
+  /** of the runtime */
   options: Any | undefined;
 }
 
 export interface CreateTaskResponse {
+  /** of the first process */
   pid: number;
 }
 
@@ -29,8 +37,10 @@ export interface DeleteRequest {
   execId: string;
 }
 
+/** Also on stdout of a shim binary called with `delete`, which is how the daemon cleans up after a dead one. */
 export interface DeleteResponse {
   pid: number;
+  /** 0 to 255; 128 and the signal's number if one ended it */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }
@@ -42,16 +52,20 @@ export interface ExecProcessRequest {
   stdin: string;
   stdout: string;
   stderr: string;
+  /** OCI process as JSON */
   spec: Any | undefined;
 }
 
+/** No call answers with it; Exec answers with nothing. */
 export interface ExecProcessResponse {
 }
 
 export interface ResizePtyRequest {
   id: string;
   execId: string;
+  /** columns */
   width: number;
+  /** rows */
   height: number;
 }
 
@@ -65,10 +79,12 @@ export interface StateResponse {
   bundle: string;
   pid: number;
   status: Status;
+  /** as given with Create or Exec */
   stdin: string;
   stdout: string;
   stderr: string;
   terminal: boolean;
+  /** valid when status is STOPPED */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
   execId: string;
@@ -77,13 +93,16 @@ export interface StateResponse {
 export interface KillRequest {
   id: string;
   execId: string;
+  /** number on this machine */
   signal: number;
+  /** every process of the container */
   all: boolean;
 }
 
 export interface CloseIORequest {
   id: string;
   execId: string;
+  /** false: nothing is closed */
   stdin: boolean;
 }
 
@@ -97,12 +116,15 @@ export interface PidsResponse {
 
 export interface CheckpointTaskRequest {
   id: string;
+  /** directory to write to */
   path: string;
+  /** containerd.runc.v1.CheckpointOptions */
   options: Any | undefined;
 }
 
 export interface UpdateTaskRequest {
   id: string;
+  /** OCI resources as JSON */
   resources: Any | undefined;
   annotations: { [key: string]: string };
 }
@@ -128,6 +150,7 @@ export interface WaitRequest {
 
 export interface WaitResponse {
   exitStatus: number;
+  /** to the nanosecond */
   exitedAt: Timestamp | undefined;
 }
 
@@ -136,6 +159,7 @@ export interface StatsRequest {
 }
 
 export interface StatsResponse {
+  /** io.containerd.cgroups.v1.Metrics or v2.Metrics */
   stats: Any | undefined;
 }
 
@@ -146,11 +170,13 @@ export interface ConnectRequest {
 export interface ConnectResponse {
   shimPid: number;
   taskPid: number;
+  /** of the shim, for people */
   version: string;
 }
 
 export interface ShutdownRequest {
   id: string;
+  /** without waiting for what is going on */
   now: boolean;
 }
 
@@ -2071,11 +2097,17 @@ export const ResumeRequest: MessageFns<ResumeRequest, "containerd.task.v2.Resume
   },
 };
 
+/**
+ * Spoken over ttrpc to a shim, which serves one container or all those of a pod. Messages are the same in version 3.
+ * Each call has a deadline of the daemon's, except Wait: it occupies a stream for as long as the container lives.
+ * In every request id is the container's, and an empty exec_id means its first process.
+ */
 export type TaskDefinition = typeof TaskDefinition;
 export const TaskDefinition = {
   name: "Task",
   fullName: "containerd.task.v2.Task",
   methods: {
+    /** What the process is doing; cheap, and the way to find out whether a shim is alive after a restart of the daemon. */
     state: {
       name: "State",
       requestType: StateRequest as typeof StateRequest,
@@ -2084,6 +2116,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Mounts the root file system and sets the container up, up to the point before its program runs. */
     create: {
       name: "Create",
       requestType: CreateTaskRequest as typeof CreateTaskRequest,
@@ -2092,6 +2125,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Runs the program of a created task, or of a process that Exec has added. */
     start: {
       name: "Start",
       requestType: StartRequest as typeof StartRequest,
@@ -2100,6 +2134,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Hands out the exit status and removes what is left of a stopped process. The last one is followed by Shutdown. */
     delete: {
       name: "Delete",
       requestType: DeleteRequest as typeof DeleteRequest,
@@ -2108,6 +2143,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Every process in the container. */
     pids: {
       name: "Pids",
       requestType: PidsRequest as typeof PidsRequest,
@@ -2116,6 +2152,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Freezes the container. */
     pause: {
       name: "Pause",
       requestType: PauseRequest as typeof PauseRequest,
@@ -2124,6 +2161,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Thaws it. */
     resume: {
       name: "Resume",
       requestType: ResumeRequest as typeof ResumeRequest,
@@ -2132,6 +2170,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Dumps the container's processes to a directory. */
     checkpoint: {
       name: "Checkpoint",
       requestType: CheckpointTaskRequest as typeof CheckpointTaskRequest,
@@ -2140,6 +2179,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Sends a signal. */
     kill: {
       name: "Kill",
       requestType: KillRequest as typeof KillRequest,
@@ -2148,6 +2188,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Adds a process; it runs after Start. */
     exec: {
       name: "Exec",
       requestType: ExecProcessRequest as typeof ExecProcessRequest,
@@ -2156,6 +2197,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Size of the terminal of a process that has one. */
     resizePty: {
       name: "ResizePty",
       requestType: ResizePtyRequest as typeof ResizePtyRequest,
@@ -2164,6 +2206,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Closes the shim's side of stdin. */
     closeIO: {
       name: "CloseIO",
       requestType: CloseIORequest as typeof CloseIORequest,
@@ -2172,6 +2215,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Changes resource limits. */
     update: {
       name: "Update",
       requestType: UpdateTaskRequest as typeof UpdateTaskRequest,
@@ -2180,6 +2224,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Answers when the process has ended, at once if it has already. */
     wait: {
       name: "Wait",
       requestType: WaitRequest as typeof WaitRequest,
@@ -2188,6 +2233,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Counters from the control group. */
     stats: {
       name: "Stats",
       requestType: StatsRequest as typeof StatsRequest,
@@ -2196,6 +2242,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Pids of the shim and of the first process. First call after the daemon has reconnected. */
     connect: {
       name: "Connect",
       requestType: ConnectRequest as typeof ConnectRequest,
@@ -2204,6 +2251,7 @@ export const TaskDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Ends the shim if it has no task left; the connection breaks, possibly before the answer. */
     shutdown: {
       name: "Shutdown",
       requestType: ShutdownRequest as typeof ShutdownRequest,

@@ -3,18 +3,26 @@ import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Platform } from "../platform.ts";
 
+/** An archive with images that the client sends: OCI layout or docker save, compressed or not. */
 export interface ImageImportStream {
   stream: string;
+  /** empty: found out from the first bytes */
   mediaType: string;
+  /** compress layers that are plain tar */
   forceCompress: boolean;
 }
 
+/** An archive with images that the client receives. */
 export interface ImageExportStream {
   stream: string;
   mediaType: string;
+  /** empty: this machine's */
   platforms: Platform[];
+  /** all that an index lists; what is not here fails the export */
   allPlatforms: boolean;
+  /** without the manifest.json that docker load wants */
   skipCompatibilityManifest: boolean;
+  /** leave foreign layers out */
   skipNonDistributable: boolean;
 }
 

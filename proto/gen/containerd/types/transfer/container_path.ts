@@ -2,10 +2,14 @@
 import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** A file or directory in a container, to be copied as an archive. */
 export interface ContainerPath {
   containerId: string;
+  /** resolved inside the container's root, whatever its links say */
   path: string;
+  /** the entry itself, without what is in it */
   noWalk: boolean;
+  /** numeric owners as they are; else those of root */
   preserveOwnership: boolean;
 }
 

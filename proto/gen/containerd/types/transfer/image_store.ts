@@ -3,13 +3,21 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../../message
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Platform } from "../platform.ts";
 
+/** Images of this daemon, as source or destination of a transfer. */
 export interface ImageStore {
+  /** of the image; may be empty when extra_references give the names */
   name: string;
+  /** of the image */
   labels: { [key: string]: string };
+  /** of which content is fetched; empty: this machine's */
   platforms: Platform[];
+  /** keep manifests and configs of the other platforms too */
   allMetadata: boolean;
+  /** at most so many manifests, the best matches first; 0: no limit */
   manifestLimit: number;
+  /** further names, mostly for archives that bring several */
   extraReferences: ImageReference[];
+  /** what to unpack into which snapshotter; empty: nothing */
   unpacks: UnpackConfiguration[];
 }
 
@@ -19,15 +27,23 @@ export interface ImageStore_LabelsEntry {
 }
 
 export interface UnpackConfiguration {
-  platform: Platform | undefined;
+  platform:
+    | Platform
+    | undefined;
+  /** empty: the default one */
   snapshotter: string;
 }
 
+/** A name, or a rule for names. */
 export interface ImageReference {
   name: string;
+  /** for archives: name is put before what the archive calls its image */
   isPrefix: boolean;
+  /** an image under that name is replaced, else it is kept */
   allowOverwrite: boolean;
+  /** name it by digest too */
   addDigest: boolean;
+  /** not where it has another name */
   skipNamedDigest: boolean;
 }
 

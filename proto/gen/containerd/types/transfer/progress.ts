@@ -3,11 +3,17 @@ import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Descriptor } from "../descriptor.ts";
 
+/** One line of what a transfer reports. The daemon sends them when something has changed, some times in a second. */
 export interface Progress {
+  /** `downloading`, `extracting`, `done`, ... */
   event: string;
+  /** of the thing: a digest, or a reference */
   name: string;
+  /** names of what it belongs to */
   parents: string[];
+  /** bytes */
   progress: bigint;
+  /** bytes; 0: unknown */
   total: bigint;
   desc: Descriptor | undefined;
 }

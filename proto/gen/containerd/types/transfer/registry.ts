@@ -3,25 +3,50 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../../message
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
 
-export const HTTPDebug = { DISABLED: 0, DEBUG: 1, TRACE: 2, BOTH: 3 } as const;
+export const HTTPDebug = {
+  DISABLED: 0,
+  /** requests and answers */
+  DEBUG: 1,
+  /** connections and their timing */
+  TRACE: 2,
+  BOTH: 3,
+} as const;
 
 export type HTTPDebug = typeof HTTPDebug[keyof typeof HTTPDebug];
 
-export const AuthType = { NONE: 0, CREDENTIALS: 1, REFRESH: 2, HEADER: 3 } as const;
+export const AuthType = {
+  /** go on without */
+  NONE: 0,
+  /** username and password */
+  CREDENTIALS: 1,
+  /** an OAuth refresh token in secret */
+  REFRESH: 2,
+  /** secret is the whole Authorization header */
+  HEADER: 3,
+} as const;
 
 export type AuthType = typeof AuthType[keyof typeof AuthType];
 
+/** An image in a registry, as source or destination. */
 export interface OCIRegistry {
+  /** with host, and with tag or digest */
   reference: string;
   resolver: RegistryResolver | undefined;
 }
 
+/** How to reach the registry, and who asks. */
 export interface RegistryResolver {
+  /** id of a stream on which AuthRequest and AuthResponse go; empty: anonymous */
   authStream: string;
+  /** sent with every request to it */
   headers: { [key: string]: string };
+  /** directory with a hosts.toml for each host; empty: the one from the config */
   hostDir: string;
+  /** `http` or `https` for hosts without a hosts.toml; empty: https, but http on loopback */
   defaultScheme: string;
+  /** what goes to logs_stream */
   httpDebug: HTTPDebug;
+  /** id of a stream */
   logsStream: string;
 }
 
@@ -30,16 +55,20 @@ export interface RegistryResolver_HeadersEntry {
   value: string;
 }
 
+/** Asked when a host wants credentials, once for each host and repository. */
 export interface AuthRequest {
   host: string;
   reference: string;
+  /** the challenges of the host, as headers */
   wwwauthenticate: string[];
 }
 
+/** The client's answer; it is held in memory only. */
 export interface AuthResponse {
   authType: AuthType;
   secret: string;
   username: string;
+  /** ask again after this; unset: never */
   expireAt: Timestamp | undefined;
 }
 

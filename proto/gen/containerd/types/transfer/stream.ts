@@ -2,19 +2,25 @@
 import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/** A piece of an archive on a stream. */
 export interface Data {
   data: Uint8Array;
 }
 
+/** Credit: the other side may send that much more before it waits. */
 export interface WindowUpdate {
+  /** bytes, added to what is left */
   update: number;
 }
 
+/** An end of Transfer that is read from a stream. */
 export interface ReadStream {
+  /** id given to Streaming.Stream */
   stream: string;
   mediaType: string;
 }
 
+/** An end of Transfer that is written to a stream. */
 export interface WriteStream {
   stream: string;
   mediaType: string;

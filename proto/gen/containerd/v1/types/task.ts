@@ -4,25 +4,43 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../../google/protobuf/any.ts";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
 
-export const Status = { UNKNOWN: 0, CREATED: 1, RUNNING: 2, STOPPED: 3, PAUSED: 4, PAUSING: 5 } as const;
+/** The way is CREATED, RUNNING, STOPPED; freezing leads from RUNNING over PAUSING to PAUSED and back. */
+export const Status = {
+  /** the shim does not answer */
+  UNKNOWN: 0,
+  /** set up, its program does not run yet */
+  CREATED: 1,
+  RUNNING: 2,
+  /** ended, status kept until Delete */
+  STOPPED: 3,
+  PAUSED: 4,
+  PAUSING: 5,
+} as const;
 
 export type Status = typeof Status[keyof typeof Status];
 
+/** State of one process as its shim last told it. */
 export interface Process {
   containerId: string;
+  /** exec id; of a task the container's id */
   id: string;
+  /** as the daemon sees it; 0 after a failed start */
   pid: number;
   status: Status;
+  /** as given with Create or Exec */
   stdin: string;
   stdout: string;
   stderr: string;
   terminal: boolean;
+  /** valid when status is STOPPED */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }
 
+/** A process inside a container. */
 export interface ProcessInfo {
   pid: number;
+  /** containerd.runc.v1.ProcessDetails if Exec has added it */
   info: Any | undefined;
 }
 

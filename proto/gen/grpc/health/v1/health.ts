@@ -3,6 +3,7 @@ import { type DeepPartial, type MessageFns } from "../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
 export interface HealthCheckRequest {
+  /** full name of a service; empty: the daemon */
   service: string;
 }
 
@@ -13,7 +14,9 @@ export interface HealthCheckResponse {
 export const HealthCheckResponse_ServingStatus = {
   UNKNOWN: 0,
   SERVING: 1,
+  /** starting, stopping, or a required plugin is down */
   NOT_SERVING: 2,
+  /** only from Watch */
   SERVICE_UNKNOWN: 3,
 } as const;
 
@@ -116,11 +119,16 @@ export const HealthCheckResponse: MessageFns<HealthCheckResponse, "grpc.health.v
   },
 };
 
+/**
+ * The health protocol that is common to gRPC servers. Supervisors and dockerd ask it whether the daemon is up, the
+ * first time half a second after they started it.
+ */
 export type HealthDefinition = typeof HealthDefinition;
 export const HealthDefinition = {
   name: "Health",
   fullName: "grpc.health.v1.Health",
   methods: {
+    /** State of one service. NOT_FOUND for a name that nobody serves. */
     check: {
       name: "Check",
       requestType: HealthCheckRequest as typeof HealthCheckRequest,
@@ -129,6 +137,7 @@ export const HealthDefinition = {
       responseStream: false,
       options: {},
     },
+    /** The state now, and every change from then on; SERVICE_UNKNOWN instead of an error for an unknown name. */
     watch: {
       name: "Watch",
       requestType: HealthCheckRequest as typeof HealthCheckRequest,

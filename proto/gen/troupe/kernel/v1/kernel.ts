@@ -1601,7 +1601,7 @@ export const KernelDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Stops and starts a plugin without handing its state over. Counts as a restart that was wanted: no budget is charged. */
+    /** Stops and starts a plugin without handing its state over. It was wanted, so no restart budget is charged. */
     restart: {
       name: "Restart",
       requestType: RestartRequest as typeof RestartRequest,

@@ -3,6 +3,7 @@ import { type DeepPartial, type MessageFns, setEntry } from "../../../../../mess
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../../../google/protobuf/any.ts";
 
+/** Levels of Go's slog, hence the negative ones. */
 export const LogLevel = {
   LOG_LEVEL_INFO: 0,
   LOG_LEVEL_TRACE: -8,
@@ -15,29 +16,45 @@ export const LogLevel = {
 
 export type LogLevel = typeof LogLevel[keyof typeof LogLevel];
 
+/** None is defined so far. */
 export const Capability = { CAPABILITY_UNSPECIFIED: 0 } as const;
 
 export type Capability = typeof Capability[keyof typeof Capability];
 
+/**
+ * What the newest shims read from stdin when they are called with `start`. Older ones read an Any with the runtime's
+ * options, or fail on input that they do not know, so the version of the binary is probed before.
+ */
 export interface BootstrapParams {
+  /** container or sandbox */
   instanceId: string;
   namespace: string;
   logLevel: LogLevel;
   containerdVersion: string;
+  /** where the shim forwards its events to */
   containerdTtrpcAddress: string;
+  /** part of the shim's socket path, so it is passed on as it was given */
   containerdGrpcAddress: string;
+  /** for shims that publish by calling it */
   containerdBinary: string;
+  /** options of task and runtime among them */
   extensions: Extension[];
+  /** unset: /run/containerd/s */
   socketDir?: string | undefined;
 }
 
+/** A message that the shim may or may not know, told by its type URL. */
 export interface Extension {
   value: Any | undefined;
 }
 
+/** What they write to stdout, before the first call can be made. */
 export interface BootstrapResult {
+  /** of the task service: 2 or 3 */
   version: number;
+  /** `unix://` and a path, `vsock://`, `hvsock://` */
   address: string;
+  /** `ttrpc` or `grpc` */
   protocol: string;
   capabilities: Capability[];
   metadata: { [key: string]: string };

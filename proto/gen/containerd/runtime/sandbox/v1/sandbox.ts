@@ -9,9 +9,15 @@ import { Platform } from "../../../types/platform.ts";
 
 export interface CreateSandboxRequest {
   sandboxId: string;
+  /** directory made for it by the daemon */
   bundlePath: string;
+  /** of the environment, if it has one */
   rootfs: Mount[];
-  options: Any | undefined;
+  /** of the runtime */
+  options:
+    | Any
+    | undefined;
+  /** network namespace made before; empty: the host's or its own */
   netnsPath: string;
   annotations: { [key: string]: string };
 }
@@ -29,8 +35,12 @@ export interface StartSandboxRequest {
 }
 
 export interface StartSandboxResponse {
+  /** of its first process, as the daemon sees it */
   pid: number;
-  createdAt: Timestamp | undefined;
+  createdAt:
+    | Timestamp
+    | undefined;
+  /** as completed by the sandbox */
   spec: Any | undefined;
 }
 
@@ -44,12 +54,14 @@ export interface PlatformResponse {
 
 export interface StopSandboxRequest {
   sandboxId: string;
+  /** seconds between asking and force */
   timeoutSecs: number;
 }
 
 export interface StopSandboxResponse {
 }
 
+/** No rpc takes it yet. */
 export interface UpdateSandboxRequest {
   sandboxId: string;
   resources: Any | undefined;
@@ -66,6 +78,7 @@ export interface WaitSandboxRequest {
 }
 
 export interface WaitSandboxResponse {
+  /** 0 to 255 */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }
@@ -75,16 +88,22 @@ export interface UpdateSandboxResponse {
 
 export interface SandboxStatusRequest {
   sandboxId: string;
+  /** fill info and extra */
   verbose: boolean;
 }
 
 export interface SandboxStatusResponse {
   sandboxId: string;
   pid: number;
+  /** SANDBOX_READY or SANDBOX_NOTREADY */
   state: string;
+  /** for people */
   info: { [key: string]: string };
   createdAt: Timestamp | undefined;
-  exitedAt: Timestamp | undefined;
+  exitedAt:
+    | Timestamp
+    | undefined;
+  /** for clients that know this kind of sandbox */
   extra: Any | undefined;
 }
 
@@ -1505,11 +1524,16 @@ export const SandboxMetricsResponse: MessageFns<
   },
 };
 
+/**
+ * Spoken to a shim that runs sandboxes, over the same connection as its task service. The daemon puts a deadline on
+ * each call but WaitSandbox.
+ */
 export type SandboxDefinition = typeof SandboxDefinition;
 export const SandboxDefinition = {
   name: "Sandbox",
   fullName: "containerd.runtime.sandbox.v1.Sandbox",
   methods: {
+    /** Prepares the environment; nothing runs yet. */
     createSandbox: {
       name: "CreateSandbox",
       requestType: CreateSandboxRequest as typeof CreateSandboxRequest,
@@ -1518,6 +1542,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Runs it. Containers are created in it through the task service from then on. */
     startSandbox: {
       name: "StartSandbox",
       requestType: StartSandboxRequest as typeof StartSandboxRequest,
@@ -1526,6 +1551,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What containers in it must be built for; a virtual machine may differ from the host. */
     platform: {
       name: "Platform",
       requestType: PlatformRequest as typeof PlatformRequest,
@@ -1534,6 +1560,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Ends all that runs in it, by force after the timeout. */
     stopSandbox: {
       name: "StopSandbox",
       requestType: StopSandboxRequest as typeof StopSandboxRequest,
@@ -1542,6 +1569,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Answers when it has ended; open for as long as it lives. */
     waitSandbox: {
       name: "WaitSandbox",
       requestType: WaitSandboxRequest as typeof WaitSandboxRequest,
@@ -1550,6 +1578,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** State, with details when asked for. */
     sandboxStatus: {
       name: "SandboxStatus",
       requestType: SandboxStatusRequest as typeof SandboxStatusRequest,
@@ -1558,6 +1587,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Answers if the shim is alive and takes calls. */
     pingSandbox: {
       name: "PingSandbox",
       requestType: PingRequest as typeof PingRequest,
@@ -1566,6 +1596,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Ends the shim itself, once the sandbox has stopped. */
     shutdownSandbox: {
       name: "ShutdownSandbox",
       requestType: ShutdownSandboxRequest as typeof ShutdownSandboxRequest,
@@ -1574,6 +1605,7 @@ export const SandboxDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Counters from the control group of the sandbox. */
     sandboxMetrics: {
       name: "SandboxMetrics",
       requestType: SandboxMetricsRequest as typeof SandboxMetricsRequest,

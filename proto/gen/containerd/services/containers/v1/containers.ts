@@ -7,16 +7,27 @@ import { FieldMask } from "../../../../google/protobuf/field_mask.ts";
 import { Timestamp } from "../../../../google/protobuf/timestamp.ts";
 
 export interface Container {
+  /** identifier: letters and digits, separated by single `.`, `_` or `-`; at most 76 characters */
   id: string;
   labels: { [key: string]: string };
+  /** name of the image, for people; nothing follows it */
   image: string;
-  runtime: Container_Runtime | undefined;
+  /** chooses the shim */
+  runtime:
+    | Container_Runtime
+    | undefined;
+  /** OCI runtime spec as JSON, type URL `types.containerd.io/opencontainers/runtime-spec/1/Spec`. */
   spec: Any | undefined;
   snapshotter: string;
+  /** root filesystem; empty: the client gives mounts with the task */
   snapshotKey: string;
   createdAt: Timestamp | undefined;
-  updatedAt: Timestamp | undefined;
+  updatedAt:
+    | Timestamp
+    | undefined;
+  /** state of clients, each under its own key; not read here */
   extensions: { [key: string]: Any };
+  /** id of the sandbox it runs in; empty: none */
   sandbox: string;
 }
 
@@ -31,7 +42,9 @@ export interface Container_ExtensionsEntry {
 }
 
 export interface Container_Runtime {
+  /** `io.containerd.runc.v2` is the binary containerd-shim-runc-v2; or an absolute path */
   name: string;
+  /** what that shim defines, e.g. containerd.runc.v1.Options */
   options: Any | undefined;
 }
 
@@ -44,6 +57,7 @@ export interface GetContainerResponse {
 }
 
 export interface ListContainersRequest {
+  /** fields id, image, runtime.name, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -60,7 +74,10 @@ export interface CreateContainerResponse {
 }
 
 export interface UpdateContainerRequest {
-  container: Container | undefined;
+  container:
+    | Container
+    | undefined;
+  /** paths; keys of labels and extensions contain dots */
   updateMask: string[] | undefined;
 }
 
@@ -1006,11 +1023,16 @@ export const ListContainerMessage: MessageFns<
   },
 };
 
+/**
+ * What a container is to be made of. The record runs nothing: a task (Tasks.Create) does. A container is a root of
+ * collection for its snapshot and for what its labels refer to, not for its image.
+ */
 export type ContainersDefinition = typeof ContainersDefinition;
 export const ContainersDefinition = {
   name: "Containers",
   fullName: "containerd.services.containers.v1.Containers",
   methods: {
+    /** One container, complete with its spec. */
     get: {
       name: "Get",
       requestType: GetContainerRequest as typeof GetContainerRequest,
@@ -1019,6 +1041,7 @@ export const ContainersDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All containers of the namespace that a filter accepts, in one message; one that is too big for the client fails. */
     list: {
       name: "List",
       requestType: ListContainersRequest as typeof ListContainersRequest,
@@ -1027,6 +1050,7 @@ export const ContainersDefinition = {
       responseStream: false,
       options: {},
     },
+    /** The same, one container in each message. Old clients fall back to List when this is UNIMPLEMENTED. */
     listStream: {
       name: "ListStream",
       requestType: ListContainersRequest as typeof ListContainersRequest,
@@ -1035,6 +1059,7 @@ export const ContainersDefinition = {
       responseStream: true,
       options: {},
     },
+    /** ALREADY_EXISTS if the id is taken. The snapshot need not exist yet. */
     create: {
       name: "Create",
       requestType: CreateContainerRequest as typeof CreateContainerRequest,
@@ -1043,6 +1068,10 @@ export const ContainersDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Replaces the fields in the mask: `labels`, `labels.<key>`, `spec`, `extensions`, `extensions.<key>`, `image`,
+     * `snapshotkey`. Without a mask all of these; snapshotter and runtime name cannot change (INVALID_ARGUMENT).
+     */
     update: {
       name: "Update",
       requestType: UpdateContainerRequest as typeof UpdateContainerRequest,
@@ -1051,6 +1080,7 @@ export const ContainersDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Removes the record. Task and snapshot are the client's to remove before. */
     delete: {
       name: "Delete",
       requestType: DeleteContainerRequest as typeof DeleteContainerRequest,

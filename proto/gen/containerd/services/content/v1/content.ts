@@ -5,15 +5,28 @@ import { Empty } from "../../../../google/protobuf/empty.ts";
 import { FieldMask } from "../../../../google/protobuf/field_mask.ts";
 import { Timestamp } from "../../../../google/protobuf/timestamp.ts";
 
-export const WriteAction = { STAT: 0, WRITE: 1, COMMIT: 2 } as const;
+/** What one message of Write asks for. Data may come with WRITE and with COMMIT. */
+export const WriteAction = {
+  /** answer with times, offset, total and digest; changes nothing */
+  STAT: 0,
+  /** append data */
+  WRITE: 1,
+  /** append data if there is any, verify, make durable, end the stream */
+  COMMIT: 2,
+} as const;
 
 export type WriteAction = typeof WriteAction[keyof typeof WriteAction];
 
 export interface Info {
+  /** `sha256:<hex>` */
   digest: string;
+  /** bytes */
   size: bigint;
   createdAt: Timestamp | undefined;
-  updatedAt: Timestamp | undefined;
+  updatedAt:
+    | Timestamp
+    | undefined;
+  /** `containerd.io/gc.ref.*` among them are what collection follows */
   labels: { [key: string]: string };
 }
 
@@ -23,6 +36,7 @@ export interface Info_LabelsEntry {
 }
 
 export interface InfoRequest {
+  /** NOT_FOUND if the namespace does not have it */
   digest: string;
 }
 
@@ -31,6 +45,7 @@ export interface InfoResponse {
 }
 
 export interface UpdateRequest {
+  /** digest selects; only labels can change */
   info: Info | undefined;
   updateMask: string[] | undefined;
 }
@@ -40,6 +55,7 @@ export interface UpdateResponse {
 }
 
 export interface ListContentRequest {
+  /** fields digest, size, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -53,21 +69,28 @@ export interface DeleteContentRequest {
 
 export interface ReadContentRequest {
   digest: string;
+  /** bytes; OUT_OF_RANGE past the end */
   offset: bigint;
+  /** bytes; 0, or more than there is: up to the end */
   size: bigint;
 }
 
 export interface ReadContentResponse {
+  /** of the first byte of data */
   offset: bigint;
   data: Uint8Array;
 }
 
 export interface Status {
+  /** When the ref was opened first, to the nanosecond: clients compare it with their own clock. */
   startedAt: Timestamp | undefined;
   updatedAt: Timestamp | undefined;
   ref: string;
+  /** bytes received */
   offset: bigint;
+  /** bytes expected; 0: unknown */
   total: bigint;
+  /** digest, if the writer told it */
   expected: string;
 }
 
@@ -80,6 +103,7 @@ export interface StatusResponse {
 }
 
 export interface ListStatusesRequest {
+  /** field ref; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -89,11 +113,17 @@ export interface ListStatusesResponse {
 
 export interface WriteContentRequest {
   action: WriteAction;
+  /** free text, unique in the namespace; in later messages empty or the same */
   ref: string;
+  /** bytes of the whole blob; verified by COMMIT unless 0 */
   total: bigint;
+  /** Digest of the whole blob. If the namespace has it already, the answer is ALREADY_EXISTS and the ingest is gone. */
   expected: string;
+  /** Where data belongs. Above 0 it must equal the current offset, else OUT_OF_RANGE; 0 together with data starts over. */
   offset: bigint;
+  /** clients send 1 MiB at a time, newer ones up to 8 MiB */
   data: Uint8Array;
+  /** of the blob; read with COMMIT */
   labels: { [key: string]: string };
 }
 
@@ -103,11 +133,16 @@ export interface WriteContentRequest_LabelsEntry {
 }
 
 export interface WriteContentResponse {
+  /** the one that is answered */
   action: WriteAction;
   startedAt: Timestamp | undefined;
-  updatedAt: Timestamp | undefined;
+  updatedAt:
+    | Timestamp
+    | undefined;
+  /** bytes received by now */
   offset: bigint;
   total: bigint;
+  /** of the bytes received; after COMMIT the blob's name */
   digest: string;
 }
 
@@ -1477,11 +1512,16 @@ export const AbortRequest: MessageFns<AbortRequest, "containerd.services.content
   },
 };
 
+/**
+ * Blobs by digest, and the ingests in which they arrive. A namespace sees the blobs that were written or referenced in
+ * it; the bytes exist once. Blobs never change, only their labels do.
+ */
 export type ContentDefinition = typeof ContentDefinition;
 export const ContentDefinition = {
   name: "Content",
   fullName: "containerd.services.content.v1.Content",
   methods: {
+    /** Metadata of one blob; no byte of it is read. */
     info: {
       name: "Info",
       requestType: InfoRequest as typeof InfoRequest,
@@ -1490,6 +1530,10 @@ export const ContentDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Changes labels. The mask is empty (all labels are replaced), `labels` or `labels.<key>`; a key that the mask names
+     * and the message leaves empty is deleted.
+     */
     update: {
       name: "Update",
       requestType: UpdateRequest as typeof UpdateRequest,
@@ -1498,6 +1542,7 @@ export const ContentDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All blobs of the namespace that a filter accepts, in messages of at most 100. */
     list: {
       name: "List",
       requestType: ListContentRequest as typeof ListContentRequest,
@@ -1506,6 +1551,7 @@ export const ContentDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Forgets the blob in this namespace. The bytes go when no namespace knows them any more, at the next collection. */
     delete: {
       name: "Delete",
       requestType: DeleteContentRequest as typeof DeleteContentRequest,
@@ -1514,6 +1560,10 @@ export const ContentDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * A range of a blob. Clients cancel as soon as they have what they want, so an end of stream must not wait for
+     * anything.
+     */
     read: {
       name: "Read",
       requestType: ReadContentRequest as typeof ReadContentRequest,
@@ -1522,6 +1572,7 @@ export const ContentDefinition = {
       responseStream: true,
       options: {},
     },
+    /** How far one ingest has come. */
     status: {
       name: "Status",
       requestType: StatusRequest as typeof StatusRequest,
@@ -1530,6 +1581,7 @@ export const ContentDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All ingests of the namespace that a filter (field `ref`) accepts. */
     listStatuses: {
       name: "ListStatuses",
       requestType: ListStatusesRequest as typeof ListStatusesRequest,
@@ -1538,6 +1590,14 @@ export const ContentDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Opens, continues and commits one ingest. The first message names the ref, and the stream holds that ref until it
+     * ends: a second writer gets UNAVAILABLE and tries again. Every answer carries the current offset.
+     * To resume after a broken stream, open the same ref with STAT and go on at the offset of the answer; what is there
+     * is hashed anew, so a digest always covers all bytes. A new ref whose expected blob another namespace holds starts
+     * complete: offset equals size, and nothing needs to be sent.
+     * What is committed under a lease belongs to that lease; without one the ingest expires after 24 h.
+     */
     write: {
       name: "Write",
       requestType: WriteContentRequest as typeof WriteContentRequest,
@@ -1546,6 +1606,7 @@ export const ContentDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Drops an ingest and its bytes. NOT_FOUND if there is none under the ref. */
     abort: {
       name: "Abort",
       requestType: AbortRequest as typeof AbortRequest,

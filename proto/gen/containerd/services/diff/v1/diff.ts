@@ -7,9 +7,15 @@ import { Descriptor } from "../../../types/descriptor.ts";
 import { Mount } from "../../../types/mount.ts";
 
 export interface ApplyRequest {
-  diff: Descriptor | undefined;
+  /** a layer in the content store */
+  diff:
+    | Descriptor
+    | undefined;
+  /** of the snapshot to write to */
   mounts: Mount[];
+  /** for stream processors such as decryption, by their id */
   payloads: { [key: string]: Any };
+  /** answer after the file system is durable */
   syncFs: boolean;
 }
 
@@ -19,15 +25,21 @@ export interface ApplyRequest_PayloadsEntry {
 }
 
 export interface ApplyResponse {
+  /** digest and size of the uncompressed tar: the diff id */
   applied: Descriptor | undefined;
 }
 
 export interface DiffRequest {
+  /** the parent; empty: nothing */
   left: Mount[];
   right: Mount[];
+  /** of the result; empty: a gzip layer */
   mediaType: string;
+  /** to ingest under, so that the attempt can be watched and resumed; empty: one is made up */
   ref: string;
+  /** of the resulting content */
   labels: { [key: string]: string };
+  /** upper bound for times in the archive, for reproducible builds */
   sourceDateEpoch: Timestamp | undefined;
 }
 
@@ -37,6 +49,7 @@ export interface DiffRequest_LabelsEntry {
 }
 
 export interface DiffResponse {
+  /** The stored layer; the label `containerd.io/uncompressed` of the content is its diff id. */
   diff: Descriptor | undefined;
 }
 
@@ -484,11 +497,16 @@ export const DiffResponse: MessageFns<DiffResponse, "containerd.services.diff.v1
   },
 };
 
+/**
+ * Between archives and directories: unpacks a layer into mounts, and makes a layer of what differs between two sets of
+ * mounts.
+ */
 export type DiffDefinition = typeof DiffDefinition;
 export const DiffDefinition = {
   name: "Diff",
   fullName: "containerd.services.diff.v1.Diff",
   methods: {
+    /** Unpacks one layer. Grows with it, so it has no deadline but the client's. */
     apply: {
       name: "Apply",
       requestType: ApplyRequest as typeof ApplyRequest,
@@ -497,6 +515,7 @@ export const DiffDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Archives what must change in `left` to get `right`, and stores it as content, compressed as media_type says. */
     diff: {
       name: "Diff",
       requestType: DiffRequest as typeof DiffRequest,

@@ -6,6 +6,7 @@ import { Empty } from "../../../../google/protobuf/empty.ts";
 import { Envelope } from "../../../types/envelope.ts";
 
 export interface PublishRequest {
+  /** identifiers, each after a slash: /tasks/start */
   topic: string;
   event: Any | undefined;
 }
@@ -15,6 +16,7 @@ export interface ForwardRequest {
 }
 
 export interface SubscribeRequest {
+  /** Fields namespace, topic, event.<field as in the .proto>; any of them must match; empty: everything. */
   filters: string[];
 }
 
@@ -176,11 +178,13 @@ export const SubscribeRequest: MessageFns<SubscribeRequest, "containerd.services
   },
 };
 
+/** Events of every namespace, from this daemon, its shims and its clients, in one stream. */
 export type EventsDefinition = typeof EventsDefinition;
 export const EventsDefinition = {
   name: "Events",
   fullName: "containerd.services.events.v1.Events",
   methods: {
+    /** Publishes in the caller's namespace and with the daemon's time. */
     publish: {
       name: "Publish",
       requestType: PublishRequest as typeof PublishRequest,
@@ -189,6 +193,7 @@ export const EventsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Publishes an event with the namespace and time that it brings along. */
     forward: {
       name: "Forward",
       requestType: ForwardRequest as typeof ForwardRequest,
@@ -197,6 +202,11 @@ export const EventsDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Events from now on, of all namespaces unless a filter says otherwise, until the client leaves. A subscriber that
+     * does not read is cut off rather than allowed to hold memory. A reload continues the stream without gap or
+     * duplicate.
+     */
     subscribe: {
       name: "Subscribe",
       requestType: SubscribeRequest as typeof SubscribeRequest,

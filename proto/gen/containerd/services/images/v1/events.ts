@@ -2,6 +2,10 @@
 import { type DeepPartial, type MessageFns, setEntry } from "../../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/**
+ * Topic /images/create. These events have the service's package in their type URLs, unlike all others, and clients
+ * match on it.
+ */
 export interface ImageCreate {
   name: string;
   labels: { [key: string]: string };
@@ -12,8 +16,10 @@ export interface ImageCreate_LabelsEntry {
   value: string;
 }
 
+/** Topic /images/update. */
 export interface ImageUpdate {
   name: string;
+  /** all that the image has now */
   labels: { [key: string]: string };
 }
 
@@ -22,6 +28,7 @@ export interface ImageUpdate_LabelsEntry {
   value: string;
 }
 
+/** Topic /images/delete; collection publishes it too, for images that expired. */
 export interface ImageDelete {
   name: string;
 }

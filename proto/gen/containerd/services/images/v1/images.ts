@@ -7,9 +7,15 @@ import { Timestamp } from "../../../../google/protobuf/timestamp.ts";
 import { Descriptor } from "../../../types/descriptor.ts";
 
 export interface Image {
+  /** free text; a reference by convention */
   name: string;
+  /** key and value together at most 4096 bytes */
   labels: { [key: string]: string };
-  target: Descriptor | undefined;
+  /** whose content need not be here yet */
+  target:
+    | Descriptor
+    | undefined;
+  /** set by the daemon; later changes keep it */
   createdAt: Timestamp | undefined;
   updatedAt: Timestamp | undefined;
 }
@@ -28,7 +34,10 @@ export interface GetImageResponse {
 }
 
 export interface CreateImageRequest {
-  image: Image | undefined;
+  image:
+    | Image
+    | undefined;
+  /** taken for both times instead of the clock, for reproducible builds */
   sourceDateEpoch: Timestamp | undefined;
 }
 
@@ -37,8 +46,14 @@ export interface CreateImageResponse {
 }
 
 export interface UpdateImageRequest {
-  image: Image | undefined;
-  updateMask: string[] | undefined;
+  image:
+    | Image
+    | undefined;
+  /** paths; only the first `labels.` is taken off, since keys contain dots */
+  updateMask:
+    | string[]
+    | undefined;
+  /** taken for updated_at instead of the clock */
   sourceDateEpoch: Timestamp | undefined;
 }
 
@@ -47,6 +62,7 @@ export interface UpdateImageResponse {
 }
 
 export interface ListImagesRequest {
+  /** Fields name, target.digest, target.mediatype, labels, annotations; any of them must match; empty: all. */
   filters: string[];
 }
 
@@ -56,7 +72,9 @@ export interface ListImagesResponse {
 
 export interface DeleteImageRequest {
   name: string;
+  /** answer only after a collection that began after the delete */
   sync: boolean;
+  /** Delete only if the image points there, else NOT_FOUND: a race with a newer pull is lost on purpose. */
   target?: Descriptor | undefined;
 }
 
@@ -737,11 +755,16 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest, "containerd.serv
   },
 };
 
+/**
+ * Names for content: an image points at a descriptor, usually an index or a manifest. It is a root of collection, so
+ * what it reaches through `containerd.io/gc.ref.*` labels stays.
+ */
 export type ImagesDefinition = typeof ImagesDefinition;
 export const ImagesDefinition = {
   name: "Images",
   fullName: "containerd.services.images.v1.Images",
   methods: {
+    /** NOT_FOUND is what clients take for "create it", so it must be exact. */
     get: {
       name: "Get",
       requestType: GetImageRequest as typeof GetImageRequest,
@@ -750,6 +773,7 @@ export const ImagesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All images of the namespace that a filter accepts. */
     list: {
       name: "List",
       requestType: ListImagesRequest as typeof ListImagesRequest,
@@ -758,6 +782,7 @@ export const ImagesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** ALREADY_EXISTS if the name is taken; clients then go on with Update. */
     create: {
       name: "Create",
       requestType: CreateImageRequest as typeof CreateImageRequest,
@@ -766,6 +791,10 @@ export const ImagesDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Replaces the fields in the mask: `target`, `labels`, `labels.<key>`, `annotations`, `annotations.<key>`; without a
+     * mask all of them.
+     */
     update: {
       name: "Update",
       requestType: UpdateImageRequest as typeof UpdateImageRequest,
@@ -774,6 +803,7 @@ export const ImagesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Removes the name. The content goes with the next collection. */
     delete: {
       name: "Delete",
       requestType: DeleteImageRequest as typeof DeleteImageRequest,

@@ -8,12 +8,19 @@ import { Status } from "../../../../google/rpc/status.ts";
 import { Platform } from "../../../types/platform.ts";
 
 export interface Plugin {
+  /** `io.containerd.snapshotter.v1` */
   type: string;
+  /** `overlayfs`; type and id with a dot between them are the plugin's name in the config */
   id: string;
+  /** types of plugins */
   requires: string[];
+  /** It works for. Of runtimes it must not be empty, or build workers refuse to start. */
   platforms: Platform[];
+  /** facts for clients, such as a root directory or an address */
   exports: { [key: string]: string };
+  /** `remap-ids`, `rebase`, restart policies: what it can do beyond its type */
   capabilities: string[];
+  /** Why it is not there; unset: it is. With `skip plugin` in the message this is by choice and no failure. */
   initErr: Status | undefined;
 }
 
@@ -23,6 +30,7 @@ export interface Plugin_ExportsEntry {
 }
 
 export interface PluginsRequest {
+  /** fields type, id; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -31,13 +39,18 @@ export interface PluginsResponse {
 }
 
 export interface ServerResponse {
+  /** made at the first start, kept for as long as the root directory lives */
   uuid: string;
+  /** of the daemon, in its own pid namespace */
   pid: bigint;
+  /** inode of that pid namespace: tells a client whether pids mean the same to it */
   pidns: bigint;
+  /** what the config or a client uses and will not work for ever */
   deprecations: DeprecationWarning[];
 }
 
 export interface DeprecationWarning {
+  /** stable name, to be suppressed by */
   id: string;
   message: string;
   lastOccurrence: Timestamp | undefined;
@@ -46,11 +59,15 @@ export interface DeprecationWarning {
 export interface PluginInfoRequest {
   type: string;
   id: string;
+  /** for a runtime: its options, wrapped in containerd.types.RuntimeRequest */
   options: Any | undefined;
 }
 
 export interface PluginInfoResponse {
-  plugin: Plugin | undefined;
+  plugin:
+    | Plugin
+    | undefined;
+  /** for a runtime: containerd.types.RuntimeInfo */
   extra: Any | undefined;
 }
 
@@ -655,11 +672,13 @@ export const PluginInfoResponse: MessageFns<
   },
 };
 
+/** What the daemon consists of. Clients look here for snapshotters, runtimes and their abilities before they use them. */
 export type IntrospectionDefinition = typeof IntrospectionDefinition;
 export const IntrospectionDefinition = {
   name: "Introspection",
   fullName: "containerd.services.introspection.v1.Introspection",
   methods: {
+    /** All plugins that a filter accepts, also those that failed or were skipped. */
     plugins: {
       name: "Plugins",
       requestType: PluginsRequest as typeof PluginsRequest,
@@ -668,6 +687,7 @@ export const IntrospectionDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Identity of this daemon. */
     server: {
       name: "Server",
       requestType: Empty as typeof Empty,
@@ -676,6 +696,7 @@ export const IntrospectionDefinition = {
       responseStream: false,
       options: {},
     },
+    /** One plugin with more about it, such as what a runtime supports. NOT_FOUND if there is none. */
     pluginInfo: {
       name: "PluginInfo",
       requestType: PluginInfoRequest as typeof PluginInfoRequest,

@@ -6,7 +6,13 @@ import { Timestamp } from "../../../../google/protobuf/timestamp.ts";
 
 export interface Lease {
   id: string;
-  createdAt: Timestamp | undefined;
+  createdAt:
+    | Timestamp
+    | undefined;
+  /**
+   * `containerd.io/gc.expire` (RFC 3339): when collection removes it; `containerd.io/gc.flat`: what is held does not
+   * hold what it refers to.
+   */
   labels: { [key: string]: string };
 }
 
@@ -16,6 +22,7 @@ export interface Lease_LabelsEntry {
 }
 
 export interface CreateRequest {
+  /** free text; empty: one is made up */
   id: string;
   labels: { [key: string]: string };
 }
@@ -31,10 +38,12 @@ export interface CreateResponse {
 
 export interface DeleteRequest {
   id: string;
+  /** Answer only after a collection that began after the delete; with an empty lease this is how clients ask for one. */
   sync: boolean;
 }
 
 export interface ListRequest {
+  /** fields id, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -43,7 +52,9 @@ export interface ListResponse {
 }
 
 export interface Resource {
+  /** digest, ref, name or key */
   id: string;
+  /** content, ingests, images or snapshots/<snapshotter>; others are UNIMPLEMENTED */
   type: string;
 }
 
@@ -837,11 +848,16 @@ export const ListResourcesResponse: MessageFns<
   },
 };
 
+/**
+ * What a client works on, held against collection until it is done. A call with the header `containerd-lease` adds what
+ * it creates; a lease id in that header that does not exist is NOT_FOUND.
+ */
 export type LeasesDefinition = typeof LeasesDefinition;
 export const LeasesDefinition = {
   name: "Leases",
   fullName: "containerd.services.leases.v1.Leases",
   methods: {
+    /** ALREADY_EXISTS if the id is taken. */
     create: {
       name: "Create",
       requestType: CreateRequest as typeof CreateRequest,
@@ -850,6 +866,7 @@ export const LeasesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Lets go of everything the lease holds. */
     delete: {
       name: "Delete",
       requestType: DeleteRequest as typeof DeleteRequest,
@@ -858,6 +875,7 @@ export const LeasesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All leases of the namespace that a filter accepts. */
     list: {
       name: "List",
       requestType: ListRequest as typeof ListRequest,
@@ -866,6 +884,7 @@ export const LeasesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Holds something that exists already; once is enough, twice is not an error. */
     addResource: {
       name: "AddResource",
       requestType: AddResourceRequest as typeof AddResourceRequest,
@@ -874,6 +893,7 @@ export const LeasesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Lets go of one thing. */
     deleteResource: {
       name: "DeleteResource",
       requestType: DeleteResourceRequest as typeof DeleteResourceRequest,
@@ -882,6 +902,7 @@ export const LeasesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What the lease holds by itself, without what those things refer to. */
     listResources: {
       name: "ListResources",
       requestType: ListResourcesRequest as typeof ListResourcesRequest,

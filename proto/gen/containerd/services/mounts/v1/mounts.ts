@@ -6,9 +6,11 @@ import { FieldMask } from "../../../../google/protobuf/field_mask.ts";
 import { ActivationInfo, Mount } from "../../../types/mount.ts";
 
 export interface ActivateRequest {
+  /** free text, unique in the namespace */
   name: string;
   mounts: Mount[];
   labels: { [key: string]: string };
+  /** the daemon does every mount, so that one bind mount is left for the client */
   temporary: boolean;
 }
 
@@ -34,6 +36,7 @@ export interface InfoResponse {
 }
 
 export interface UpdateRequest {
+  /** name selects */
   info: ActivationInfo | undefined;
   updateMask: string[] | undefined;
 }
@@ -43,6 +46,7 @@ export interface UpdateResponse {
 }
 
 export interface ListRequest {
+  /** fields name, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -614,11 +618,13 @@ export const ListMessage: MessageFns<ListMessage, "containerd.services.mounts.v1
   },
 };
 
+/** Mounts that need more than a system call of the client: loop devices, file systems made on the way, templates. */
 export type MountsDefinition = typeof MountsDefinition;
 export const MountsDefinition = {
   name: "Mounts",
   fullName: "containerd.services.mounts.v1.Mounts",
   methods: {
+    /** Does what the client cannot, and hands back what is left for it. ALREADY_EXISTS if the name is active. */
     activate: {
       name: "Activate",
       requestType: ActivateRequest as typeof ActivateRequest,
@@ -627,6 +633,7 @@ export const MountsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Undoes it. NOT_FOUND if nothing is active under the name. */
     deactivate: {
       name: "Deactivate",
       requestType: DeactivateRequest as typeof DeactivateRequest,
@@ -635,6 +642,7 @@ export const MountsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What is active under one name. */
     info: {
       name: "Info",
       requestType: InfoRequest as typeof InfoRequest,
@@ -643,6 +651,7 @@ export const MountsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Changes labels; mask `labels` or `labels.<key>`. */
     update: {
       name: "Update",
       requestType: UpdateRequest as typeof UpdateRequest,
@@ -651,6 +660,7 @@ export const MountsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All activations of the namespace, one in each message. */
     list: {
       name: "List",
       requestType: ListRequest as typeof ListRequest,

@@ -5,7 +5,12 @@ import { Empty } from "../../../../google/protobuf/empty.ts";
 import { FieldMask } from "../../../../google/protobuf/field_mask.ts";
 
 export interface Namespace {
+  /** identifier: letters and digits, separated by single `.`, `_` or `-`; at most 76 characters */
   name: string;
+  /**
+   * `containerd.io/defaults/{snapshotter,runtime,sandboxer}` are clients' defaults;
+   * `containerd.io/namespace.shareable=true` lets others use its content.
+   */
   labels: { [key: string]: string };
 }
 
@@ -23,6 +28,7 @@ export interface GetNamespaceResponse {
 }
 
 export interface ListNamespacesRequest {
+  /** not used */
   filter: string;
 }
 
@@ -39,6 +45,7 @@ export interface CreateNamespaceResponse {
 }
 
 export interface UpdateNamespaceRequest {
+  /** name selects; a label with an empty value is deleted */
   namespace: Namespace | undefined;
   updateMask: string[] | undefined;
 }
@@ -666,11 +673,19 @@ export const DeleteNamespaceRequest: MessageFns<
   },
 };
 
+/**
+ * Namespaces keep clients apart: every other record lives in one, named by the header `containerd-namespace`. Most are
+ * never created here: the first record in a namespace brings it about.
+ */
 export type NamespacesDefinition = typeof NamespacesDefinition;
 export const NamespacesDefinition = {
   name: "Namespaces",
   fullName: "containerd.services.namespaces.v1.Namespaces",
   methods: {
+    /**
+     * Never NOT_FOUND: of an unknown namespace it tells that it has no labels. Clients ask at every start for the
+     * defaults below.
+     */
     get: {
       name: "Get",
       requestType: GetNamespaceRequest as typeof GetNamespaceRequest,
@@ -679,6 +694,7 @@ export const NamespacesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All that have been created or have something in them. */
     list: {
       name: "List",
       requestType: ListNamespacesRequest as typeof ListNamespacesRequest,
@@ -687,6 +703,7 @@ export const NamespacesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** ALREADY_EXISTS if it is there. */
     create: {
       name: "Create",
       requestType: CreateNamespaceRequest as typeof CreateNamespaceRequest,
@@ -695,6 +712,7 @@ export const NamespacesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Changes labels; mask empty or `labels.<key>`. */
     update: {
       name: "Update",
       requestType: UpdateNamespaceRequest as typeof UpdateNamespaceRequest,
@@ -703,6 +721,7 @@ export const NamespacesDefinition = {
       responseStream: false,
       options: {},
     },
+    /** FAILED_PRECONDITION while images, blobs, containers or snapshots are in it, and says which. */
     delete: {
       name: "Delete",
       requestType: DeleteNamespaceRequest as typeof DeleteNamespaceRequest,

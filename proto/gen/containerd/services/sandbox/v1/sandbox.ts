@@ -17,7 +17,10 @@ export interface StoreCreateResponse {
 }
 
 export interface StoreUpdateRequest {
-  sandbox: Sandbox | undefined;
+  sandbox:
+    | Sandbox
+    | undefined;
+  /** `labels`, `extensions`, `spec`, `labels.<key>` ...; empty: all that may change */
   fields: string[];
 }
 
@@ -33,6 +36,7 @@ export interface StoreDeleteResponse {
 }
 
 export interface StoreListRequest {
+  /** fields id, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -49,11 +53,18 @@ export interface StoreGetResponse {
 }
 
 export interface ControllerCreateRequest {
+  /** identifier, as a container's */
   sandboxId: string;
+  /** of the environment, if it has one */
   rootfs: Mount[];
-  options: Any | undefined;
+  /** of the runtime */
+  options:
+    | Any
+    | undefined;
+  /** network namespace made before; empty: the host's or its own */
   netnsPath: string;
   annotations: { [key: string]: string };
+  /** the record as it is now */
   sandbox: Sandbox | undefined;
   sandboxer: string;
 }
@@ -74,10 +85,13 @@ export interface ControllerStartRequest {
 
 export interface ControllerStartResponse {
   sandboxId: string;
+  /** of its first process, as the daemon sees it */
   pid: number;
   createdAt: Timestamp | undefined;
   labels: { [key: string]: string };
+  /** of the task service for containers in it */
   address: string;
+  /** of that service: 2 or 3 */
   version: number;
   spec: Any | undefined;
 }
@@ -98,6 +112,7 @@ export interface ControllerPlatformResponse {
 
 export interface ControllerStopRequest {
   sandboxId: string;
+  /** seconds between asking and force; 0: the implementation's */
   timeoutSecs: number;
   sandboxer: string;
 }
@@ -117,6 +132,7 @@ export interface ControllerWaitResponse {
 
 export interface ControllerStatusRequest {
   sandboxId: string;
+  /** fill info and extra */
   verbose: boolean;
   sandboxer: string;
 }
@@ -124,10 +140,15 @@ export interface ControllerStatusRequest {
 export interface ControllerStatusResponse {
   sandboxId: string;
   pid: number;
+  /** SANDBOX_READY, SANDBOX_NOTREADY or what the implementation calls it */
   state: string;
+  /** for people */
   info: { [key: string]: string };
   createdAt: Timestamp | undefined;
-  exitedAt: Timestamp | undefined;
+  exitedAt:
+    | Timestamp
+    | undefined;
+  /** for clients that know the implementation */
   extra: Any | undefined;
   address: string;
   version: number;
@@ -152,13 +173,17 @@ export interface ControllerMetricsRequest {
 }
 
 export interface ControllerMetricsResponse {
+  /** as Tasks.Metrics */
   metrics: Metric | undefined;
 }
 
 export interface ControllerUpdateRequest {
   sandboxId: string;
   sandboxer: string;
-  sandbox: Sandbox | undefined;
+  sandbox:
+    | Sandbox
+    | undefined;
+  /** of the record that have changed */
   fields: string[];
 }
 
@@ -2200,11 +2225,13 @@ export const ControllerUpdateResponse: MessageFns<
   },
 };
 
+/** Records of sandboxes. Like containers, they run nothing by themselves. */
 export type StoreDefinition = typeof StoreDefinition;
 export const StoreDefinition = {
   name: "Store",
   fullName: "containerd.services.sandbox.v1.Store",
   methods: {
+    /** ALREADY_EXISTS if the id is taken. */
     create: {
       name: "Create",
       requestType: StoreCreateRequest as typeof StoreCreateRequest,
@@ -2213,6 +2240,7 @@ export const StoreDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Replaces the fields named; labels and extensions also by key. */
     update: {
       name: "Update",
       requestType: StoreUpdateRequest as typeof StoreUpdateRequest,
@@ -2221,6 +2249,7 @@ export const StoreDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Removes the record; a sandbox that runs is shut down by its controller before. */
     delete: {
       name: "Delete",
       requestType: StoreDeleteRequest as typeof StoreDeleteRequest,
@@ -2229,6 +2258,7 @@ export const StoreDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All sandboxes of the namespace that a filter accepts. */
     list: {
       name: "List",
       requestType: StoreListRequest as typeof StoreListRequest,
@@ -2237,6 +2267,7 @@ export const StoreDefinition = {
       responseStream: false,
       options: {},
     },
+    /** NOT_FOUND if there is none. */
     get: {
       name: "Get",
       requestType: StoreGetRequest as typeof StoreGetRequest,
@@ -2248,11 +2279,16 @@ export const StoreDefinition = {
   },
 } as const;
 
+/**
+ * Life of sandboxes: an environment that several containers share, such as a pod's or a virtual machine. `sandboxer` in
+ * each request chooses the implementation; empty is the default one.
+ */
 export type ControllerDefinition = typeof ControllerDefinition;
 export const ControllerDefinition = {
   name: "Controller",
   fullName: "containerd.services.sandbox.v1.Controller",
   methods: {
+    /** Prepares the environment; nothing runs yet. */
     create: {
       name: "Create",
       requestType: ControllerCreateRequest as typeof ControllerCreateRequest,
@@ -2261,6 +2297,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Runs it, and tells where containers of this sandbox find their shim. */
     start: {
       name: "Start",
       requestType: ControllerStartRequest as typeof ControllerStartRequest,
@@ -2269,6 +2306,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What containers in it must be built for; may differ from the host. */
     platform: {
       name: "Platform",
       requestType: ControllerPlatformRequest as typeof ControllerPlatformRequest,
@@ -2277,6 +2315,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Ends what runs in it, by force after the timeout. */
     stop: {
       name: "Stop",
       requestType: ControllerStopRequest as typeof ControllerStopRequest,
@@ -2285,6 +2324,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Answers when the sandbox has ended. Open for as long as it lives. */
     wait: {
       name: "Wait",
       requestType: ControllerWaitRequest as typeof ControllerWaitRequest,
@@ -2293,6 +2333,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** State, asked of the sandbox itself. */
     status: {
       name: "Status",
       requestType: ControllerStatusRequest as typeof ControllerStatusRequest,
@@ -2301,6 +2342,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Removes all that is left of a stopped sandbox. */
     shutdown: {
       name: "Shutdown",
       requestType: ControllerShutdownRequest as typeof ControllerShutdownRequest,
@@ -2309,6 +2351,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Counters from the control group of the sandbox. */
     metrics: {
       name: "Metrics",
       requestType: ControllerMetricsRequest as typeof ControllerMetricsRequest,
@@ -2317,6 +2360,7 @@ export const ControllerDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Tells a running sandbox what has changed in its record. */
     update: {
       name: "Update",
       requestType: ControllerUpdateRequest as typeof ControllerUpdateRequest,

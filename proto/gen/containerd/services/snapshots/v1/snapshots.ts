@@ -6,14 +6,25 @@ import { FieldMask } from "../../../../google/protobuf/field_mask.ts";
 import { Timestamp } from "../../../../google/protobuf/timestamp.ts";
 import { Mount } from "../../../types/mount.ts";
 
-export const Kind = { UNKNOWN: 0, VIEW: 1, ACTIVE: 2, COMMITTED: 3 } as const;
+/** In filters the kinds are written in lower case. */
+export const Kind = {
+  UNKNOWN: 0,
+  /** read-only, cannot be committed */
+  VIEW: 1,
+  /** can be written to */
+  ACTIVE: 2,
+  /** can be a parent */
+  COMMITTED: 3,
+} as const;
 
 export type Kind = typeof Kind[keyof typeof Kind];
 
 export interface PrepareSnapshotRequest {
   snapshotter: string;
   key: string;
+  /** name of a committed snapshot; empty: start from nothing */
   parent: string;
+  /** Those starting with `containerd.io/snapshot/` reach the snapshotter, as does `containerd.io/snapshot.ref`. */
   labels: { [key: string]: string };
 }
 
@@ -23,12 +34,14 @@ export interface PrepareSnapshotRequest_LabelsEntry {
 }
 
 export interface PrepareSnapshotResponse {
+  /** to be done in this order by the client; nothing is mounted yet */
   mounts: Mount[];
 }
 
 export interface ViewSnapshotRequest {
   snapshotter: string;
   key: string;
+  /** name of a committed snapshot */
   parent: string;
   labels: { [key: string]: string };
 }
@@ -44,6 +57,7 @@ export interface ViewSnapshotResponse {
 
 export interface MountsRequest {
   snapshotter: string;
+  /** NOT_FOUND if there is none, FAILED_PRECONDITION if it is committed */
   key: string;
 }
 
@@ -58,9 +72,16 @@ export interface RemoveSnapshotRequest {
 
 export interface CommitSnapshotRequest {
   snapshotter: string;
+  /** ALREADY_EXISTS if it is taken; unpackers use the chain id */
   name: string;
+  /** an active snapshot */
   key: string;
+  /** of the committed snapshot; those of the active one are not inherited */
   labels: { [key: string]: string };
+  /**
+   * Only for snapshotters with the capability `rebase`: layers prepared without parent get theirs here, so that they
+   * can be unpacked side by side.
+   */
   parent: string;
 }
 
@@ -75,7 +96,9 @@ export interface StatSnapshotRequest {
 }
 
 export interface Info {
+  /** key, or name once committed */
   name: string;
+  /** name of a committed snapshot; empty: none */
   parent: string;
   kind: Kind;
   createdAt: Timestamp | undefined;
@@ -94,6 +117,7 @@ export interface StatSnapshotResponse {
 
 export interface UpdateSnapshotRequest {
   snapshotter: string;
+  /** name selects; only labels can change */
   info: Info | undefined;
   updateMask: string[] | undefined;
 }
@@ -104,6 +128,7 @@ export interface UpdateSnapshotResponse {
 
 export interface ListSnapshotsRequest {
   snapshotter: string;
+  /** fields name, parent, kind, labels.<key>; any of them must match; empty: all */
   filters: string[];
 }
 
@@ -117,7 +142,9 @@ export interface UsageRequest {
 }
 
 export interface UsageResponse {
+  /** bytes on disk, each inode once */
   size: bigint;
+  /** files, directories and links */
   inodes: bigint;
 }
 
@@ -1604,11 +1631,20 @@ export const CleanupRequest: MessageFns<CleanupRequest, "containerd.services.sna
   },
 };
 
+/**
+ * Filesystems in layers: a committed snapshot is a parent for others and never changes, an active one is written to, a
+ * view is read-only. `snapshotter` in each request chooses the implementation by name; keys are free text, unique in a
+ * namespace and snapshotter, and committed names share that space.
+ */
 export type SnapshotsDefinition = typeof SnapshotsDefinition;
 export const SnapshotsDefinition = {
   name: "Snapshots",
   fullName: "containerd.services.snapshots.v1.Snapshots",
   methods: {
+    /**
+     * Makes an active snapshot. With a label `containerd.io/snapshot.ref` a snapshotter may find that the committed layer
+     * exists already, and then answers ALREADY_EXISTS: the client has nothing to unpack.
+     */
     prepare: {
       name: "Prepare",
       requestType: PrepareSnapshotRequest as typeof PrepareSnapshotRequest,
@@ -1617,6 +1653,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Makes a read-only snapshot. Of a single layer it is one read-only bind mount. */
     view: {
       name: "View",
       requestType: ViewSnapshotRequest as typeof ViewSnapshotRequest,
@@ -1625,6 +1662,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Mounts of an active snapshot or a view, again: for a container that is started anew. */
     mounts: {
       name: "Mounts",
       requestType: MountsRequest as typeof MountsRequest,
@@ -1633,6 +1671,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Turns the active snapshot `key` into the committed `name`, and measures it. The key is gone afterwards. */
     commit: {
       name: "Commit",
       requestType: CommitSnapshotRequest as typeof CommitSnapshotRequest,
@@ -1641,6 +1680,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** FAILED_PRECONDITION while another snapshot has it as parent. */
     remove: {
       name: "Remove",
       requestType: RemoveSnapshotRequest as typeof RemoveSnapshotRequest,
@@ -1649,6 +1689,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** The record of one snapshot, of any kind. */
     stat: {
       name: "Stat",
       requestType: StatSnapshotRequest as typeof StatSnapshotRequest,
@@ -1657,6 +1698,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Changes labels; mask as for content: empty, `labels` or `labels.<key>`. */
     update: {
       name: "Update",
       requestType: UpdateSnapshotRequest as typeof UpdateSnapshotRequest,
@@ -1665,6 +1707,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** All snapshots of one snapshotter that a filter accepts, as a stream of batches. */
     list: {
       name: "List",
       requestType: ListSnapshotsRequest as typeof ListSnapshotsRequest,
@@ -1673,6 +1716,7 @@ export const SnapshotsDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Disk space of this snapshot without its parents. Of an active one it is measured now, by walking it. */
     usage: {
       name: "Usage",
       requestType: UsageRequest as typeof UsageRequest,
@@ -1681,6 +1725,7 @@ export const SnapshotsDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Removes directories that no record names, left behind by removals that are done in the background. */
     cleanup: {
       name: "Cleanup",
       requestType: CleanupRequest as typeof CleanupRequest,

@@ -3,7 +3,9 @@ import { type DeepPartial, type MessageFns } from "../../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Any } from "../../../../google/protobuf/any.ts";
 
+/** First message of a stream. */
 export interface StreamInit {
+  /** chosen by the client, unique in the namespace; ALREADY_EXISTS if taken */
   id: string;
 }
 
@@ -55,11 +57,17 @@ export const StreamInit: MessageFns<StreamInit, "containerd.services.streaming.v
   },
 };
 
+/** Bytes and messages that belong to another call, such as archives, progress and passwords for Transfer. */
 export type StreamingDefinition = typeof StreamingDefinition;
 export const StreamingDefinition = {
   name: "Streaming",
   fullName: "containerd.services.streaming.v1.Streaming",
   methods: {
+    /**
+     * The client begins with a StreamInit, and the daemon answers with an empty Any as soon as the stream can be named in
+     * other calls. What follows is between the two users of the stream; archives are Data frames under WindowUpdate
+     * credit.
+     */
     stream: {
       name: "Stream",
       requestType: Any as typeof Any,

@@ -11,20 +11,34 @@ import { Process, ProcessInfo } from "../../../v1/types/task.ts";
 
 export interface CreateTaskRequest {
   containerId: string;
+  /** done in the shim, in this order */
   rootfs: Mount[];
+  /** path of a FIFO that the client made; empty: none */
   stdin: string;
+  /** path of a FIFO, or a URI with scheme fifo, file, binary or binary-v2 */
   stdout: string;
+  /** as stdout; empty with a terminal */
   stderr: string;
   terminal: boolean;
-  checkpoint: Descriptor | undefined;
-  options: Any | undefined;
+  /** content to restore from; empty: a fresh start */
+  checkpoint:
+    | Descriptor
+    | undefined;
+  /** of the runtime; overrides those of the container */
+  options:
+    | Any
+    | undefined;
+  /** shim binary to use instead of the one that the runtime's name gives */
   runtimePath: string;
+  /** of a shim that runs already */
   taskApiAddress: string;
+  /** that it speaks */
   taskApiVersion: number;
 }
 
 export interface CreateTaskResponse {
   containerId: string;
+  /** as the daemon sees it */
   pid: number;
 }
 
@@ -42,14 +56,17 @@ export interface DeleteTaskRequest {
 }
 
 export interface DeleteResponse {
+  /** exec id; of a task the container's */
   id: string;
   pid: number;
+  /** 0 to 255; 128 and the signal's number if one ended it */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }
 
 export interface DeleteProcessRequest {
   containerId: string;
+  /** not empty */
   execId: string;
 }
 
@@ -63,6 +80,7 @@ export interface GetResponse {
 }
 
 export interface ListTasksRequest {
+  /** not used */
   filter: string;
 }
 
@@ -73,7 +91,9 @@ export interface ListTasksResponse {
 export interface KillRequest {
   containerId: string;
   execId: string;
+  /** number on this machine */
   signal: number;
+  /** every process of the container */
   all: boolean;
 }
 
@@ -83,23 +103,31 @@ export interface ExecProcessRequest {
   stdout: string;
   stderr: string;
   terminal: boolean;
-  spec: Any | undefined;
+  /** OCI process as JSON, type URL `types.containerd.io/opencontainers/runtime-spec/1/Process`. */
+  spec:
+    | Any
+    | undefined;
+  /** identifier, unique in the task; ALREADY_EXISTS if taken */
   execId: string;
 }
 
+/** No call answers with it; Exec answers with nothing. */
 export interface ExecProcessResponse {
 }
 
 export interface ResizePtyRequest {
   containerId: string;
   execId: string;
+  /** columns */
   width: number;
+  /** rows */
   height: number;
 }
 
 export interface CloseIORequest {
   containerId: string;
   execId: string;
+  /** false: nothing is closed */
   stdin: boolean;
 }
 
@@ -121,17 +149,24 @@ export interface ListPidsResponse {
 
 export interface CheckpointTaskRequest {
   containerId: string;
+  /** digest of an earlier one to build on */
   parentCheckpoint: string;
+  /** containerd.runc.v1.CheckpointOptions */
   options: Any | undefined;
 }
 
 export interface CheckpointTaskResponse {
+  /** the dumped image and the spec */
   descriptors: Descriptor[];
 }
 
 export interface UpdateTaskRequest {
   containerId: string;
-  resources: Any | undefined;
+  /** OCI resources as JSON, type URL `types.containerd.io/opencontainers/runtime-spec/1/LinuxResources`. */
+  resources:
+    | Any
+    | undefined;
+  /** for the shim */
   annotations: { [key: string]: string };
 }
 
@@ -141,10 +176,12 @@ export interface UpdateTaskRequest_AnnotationsEntry {
 }
 
 export interface MetricsRequest {
+  /** field id; any of them must match; empty: all tasks of the namespace */
   filters: string[];
 }
 
 export interface MetricsResponse {
+  /** Data is io.containerd.cgroups.v1.Metrics or v2.Metrics, as the machine has it. */
   metrics: Metric[];
 }
 
@@ -154,6 +191,7 @@ export interface WaitRequest {
 }
 
 export interface WaitResponse {
+  /** 255 when the shim died and nobody knows */
   exitStatus: number;
   exitedAt: Timestamp | undefined;
 }
@@ -1996,11 +2034,17 @@ export const WaitResponse: MessageFns<WaitResponse, "containerd.services.tasks.v
   },
 };
 
+/**
+ * Running containers: a task is the first process of a container and those executed in it later. The daemon passes each
+ * call to the container's shim, with a deadline of its own; Wait alone has none.
+ * In every request an empty exec_id means the first process.
+ */
 export type TasksDefinition = typeof TasksDefinition;
 export const TasksDefinition = {
   name: "Tasks",
   fullName: "containerd.services.tasks.v1.Tasks",
   methods: {
+    /** Starts a shim and sets the container up, up to the point before its program runs. */
     create: {
       name: "Create",
       requestType: CreateTaskRequest as typeof CreateTaskRequest,
@@ -2009,6 +2053,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Runs the program of a created task, or of a process that Exec has added. */
     start: {
       name: "Start",
       requestType: StartRequest as typeof StartRequest,
@@ -2017,6 +2062,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Takes the exit status of a stopped task and removes all that is left of it. FAILED_PRECONDITION while it runs. */
     delete: {
       name: "Delete",
       requestType: DeleteTaskRequest as typeof DeleteTaskRequest,
@@ -2025,6 +2071,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** The same for one process that Exec has added. */
     deleteProcess: {
       name: "DeleteProcess",
       requestType: DeleteProcessRequest as typeof DeleteProcessRequest,
@@ -2033,6 +2080,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** State of one process, asked of the shim. */
     get: {
       name: "Get",
       requestType: GetRequest as typeof GetRequest,
@@ -2041,6 +2089,10 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * The first process of every task in the namespace. A shim that does not answer in time is left out, so that one that
+     * hangs does not hide the others.
+     */
     list: {
       name: "List",
       requestType: ListTasksRequest as typeof ListTasksRequest,
@@ -2049,6 +2101,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Sends a signal. NOT_FOUND when the process is gone already, which clients take for success. */
     kill: {
       name: "Kill",
       requestType: KillRequest as typeof KillRequest,
@@ -2057,6 +2110,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Adds a process; it runs after Start. */
     exec: {
       name: "Exec",
       requestType: ExecProcessRequest as typeof ExecProcessRequest,
@@ -2065,6 +2119,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Size of the terminal of a process that has one. */
     resizePty: {
       name: "ResizePty",
       requestType: ResizePtyRequest as typeof ResizePtyRequest,
@@ -2073,6 +2128,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Closes the daemon's side of stdin, so that the process reads an end. */
     closeIO: {
       name: "CloseIO",
       requestType: CloseIORequest as typeof CloseIORequest,
@@ -2081,6 +2137,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Freezes all processes of the container. */
     pause: {
       name: "Pause",
       requestType: PauseTaskRequest as typeof PauseTaskRequest,
@@ -2089,6 +2146,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Thaws them. */
     resume: {
       name: "Resume",
       requestType: ResumeTaskRequest as typeof ResumeTaskRequest,
@@ -2097,6 +2155,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Every process in the container, those included that it forked itself. */
     listPids: {
       name: "ListPids",
       requestType: ListPidsRequest as typeof ListPidsRequest,
@@ -2105,6 +2164,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Dumps the processes and stores the image as content. Grows with their memory. */
     checkpoint: {
       name: "Checkpoint",
       requestType: CheckpointTaskRequest as typeof CheckpointTaskRequest,
@@ -2113,6 +2173,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Changes resource limits of a running container. */
     update: {
       name: "Update",
       requestType: UpdateTaskRequest as typeof UpdateTaskRequest,
@@ -2121,6 +2182,7 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Counters from the control groups of tasks; those whose shim is slow are left out. */
     metrics: {
       name: "Metrics",
       requestType: MetricsRequest as typeof MetricsRequest,
@@ -2129,6 +2191,10 @@ export const TasksDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Answers when the process has ended, at once if it has already. One such call stays open for each container, for as
+     * long as it lives; a reload does not end it.
+     */
     wait: {
       name: "Wait",
       requestType: WaitRequest as typeof WaitRequest,

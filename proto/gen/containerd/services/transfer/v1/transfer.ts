@@ -5,12 +5,17 @@ import { Any } from "../../../../google/protobuf/any.ts";
 import { Empty } from "../../../../google/protobuf/empty.ts";
 
 export interface TransferRequest {
-  source: Any | undefined;
+  /** one of the messages of containerd.types.transfer */
+  source:
+    | Any
+    | undefined;
+  /** another one */
   destination: Any | undefined;
   options: TransferOptions | undefined;
 }
 
 export interface TransferOptions {
+  /** id of a stream that takes containerd.types.transfer.Progress; empty: nobody looks */
   progressStream: string;
 }
 
@@ -140,11 +145,16 @@ export const TransferOptions: MessageFns<TransferOptions, "containerd.services.t
   },
 };
 
+/**
+ * Moves images inside the daemon. What happens follows from the types of both ends: registry to store is a pull, store
+ * to registry a push, store to store a new name, archive to store an import, store to archive an export.
+ */
 export type TransferDefinition = typeof TransferDefinition;
 export const TransferDefinition = {
   name: "Transfer",
   fullName: "containerd.services.transfer.v1.Transfer",
   methods: {
+    /** Answers when all is done. UNIMPLEMENTED for a pair of types that makes no sense. */
     transfer: {
       name: "Transfer",
       requestType: TransferRequest as typeof TransferRequest,

@@ -4,7 +4,9 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Empty } from "../../../../google/protobuf/empty.ts";
 
 export interface VersionResponse {
+  /** semantic version. From 2.0.0 on clients move image work into the daemon (Transfer, Streaming). */
   version: string;
+  /** commit it was built from */
   revision: string;
 }
 
@@ -68,11 +70,13 @@ export const VersionResponse: MessageFns<VersionResponse, "containerd.services.v
   },
 };
 
+/** Which daemon this is. */
 export type VersionDefinition = typeof VersionDefinition;
 export const VersionDefinition = {
   name: "Version",
   fullName: "containerd.services.version.v1.Version",
   methods: {
+    /** Served without a namespace; clients use it to see whether anybody is there. */
     version: {
       name: "Version",
       requestType: Empty as typeof Empty,

@@ -2,6 +2,10 @@
 import { type DeepPartial, type MessageFns } from "../../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/**
+ * Counters of one control group in a hierarchy of version 1, as the kernel shows them in its files: memory in bytes,
+ * CPU in nanoseconds, counters since the group was made. Parts whose controller is not mounted are unset.
+ */
 export interface Metrics {
   hugetlb: HugetlbStat[];
   pids: PidsStat | undefined;
@@ -14,38 +18,56 @@ export interface Metrics {
   memoryOomControl: MemoryOomControl | undefined;
 }
 
+/** For one size of huge pages. */
 export interface HugetlbStat {
+  /** bytes */
   usage: bigint;
+  /** bytes, highest usage so far */
   max: bigint;
+  /** allocations refused */
   failcnt: bigint;
+  /** `2MB` */
   pagesize: string;
 }
 
+/** Processes and threads. */
 export interface PidsStat {
   current: bigint;
+  /** 0: none */
   limit: bigint;
 }
 
+/** Time used, and time withheld. */
 export interface CPUStat {
   usage: CPUUsage | undefined;
   throttling: Throttle | undefined;
 }
 
+/** Nanoseconds. */
 export interface CPUUsage {
   total: bigint;
+  /** in the kernel */
   kernel: bigint;
   user: bigint;
+  /** by number of the processor */
   perCpu: bigint[];
 }
 
+/** What the quota did. */
 export interface Throttle {
+  /** that have elapsed */
   periods: bigint;
+  /** in which the quota ran out */
   throttledPeriods: bigint;
+  /** nanoseconds */
   throttledTime: bigint;
 }
 
+/** Bytes of this group alone, and under total_ those of the groups below it as well; pg_ are counts of pages and faults. */
 export interface MemoryStat {
+  /** page cache */
   cache: bigint;
+  /** anonymous, without swap */
   rss: bigint;
   rssHuge: bigint;
   mappedFile: bigint;
@@ -54,12 +76,14 @@ export interface MemoryStat {
   pgPgIn: bigint;
   pgPgOut: bigint;
   pgFault: bigint;
+  /** faults that had to read */
   pgMajFault: bigint;
   inactiveAnon: bigint;
   activeAnon: bigint;
   inactiveFile: bigint;
   activeFile: bigint;
   unevictable: bigint;
+  /** lowest limit up to the root */
   hierarchicalMemoryLimit: bigint;
   hierarchicalSwapLimit: bigint;
   totalCache: bigint;
@@ -77,44 +101,64 @@ export interface MemoryStat {
   totalInactiveFile: bigint;
   totalActiveFile: bigint;
   totalUnevictable: bigint;
-  usage: MemoryEntry | undefined;
+  /** what the limit is held against; clients show it without inactive files */
+  usage:
+    | MemoryEntry
+    | undefined;
+  /** memory and swap together */
   swap: MemoryEntry | undefined;
   kernel: MemoryEntry | undefined;
   kernelTcp: MemoryEntry | undefined;
 }
 
+/** One counter of memory with its limit, in bytes. */
 export interface MemoryEntry {
   limit: bigint;
   usage: bigint;
+  /** highest usage so far */
   max: bigint;
+  /** times the limit was hit */
   failcnt: bigint;
 }
 
+/** State of the OOM killer; flags as 0 and 1. */
 export interface MemoryOomControl {
   oomKillDisable: bigint;
   underOom: bigint;
+  /** processes killed */
   oomKill: bigint;
 }
 
+/** Counters of block devices, one entry for each device and operation, groups below included. */
 export interface BlkIOStat {
+  /** bytes */
   ioServiceBytesRecursive: BlkIOEntry[];
+  /** requests */
   ioServicedRecursive: BlkIOEntry[];
+  /** requests now waiting */
   ioQueuedRecursive: BlkIOEntry[];
+  /** nanoseconds */
   ioServiceTimeRecursive: BlkIOEntry[];
+  /** nanoseconds */
   ioWaitTimeRecursive: BlkIOEntry[];
   ioMergedRecursive: BlkIOEntry[];
+  /** milliseconds */
   ioTimeRecursive: BlkIOEntry[];
+  /** of 512 bytes */
   sectorsRecursive: BlkIOEntry[];
 }
 
 export interface BlkIOEntry {
+  /** Read, Write, Sync, Async, Discard, Total */
   op: string;
+  /** path in /dev, if there is one */
   device: string;
   major: bigint;
   minor: bigint;
   value: bigint;
 }
 
+/** Use and limits of RDMA devices. */
 export interface RdmaStat {
   current: RdmaEntry[];
   limit: RdmaEntry[];
@@ -126,7 +170,9 @@ export interface RdmaEntry {
   hcaObjects: number;
 }
 
+/** One interface in the container's network namespace, since it was made. */
 export interface NetworkStat {
+  /** `eth0` */
   name: string;
   rxBytes: bigint;
   rxPackets: bigint;
@@ -138,6 +184,7 @@ export interface NetworkStat {
   txDropped: bigint;
 }
 
+/** Tasks by state; only filled where the kernel accounts delays. */
 export interface CgroupStats {
   nrSleeping: bigint;
   nrRunning: bigint;

@@ -2,6 +2,10 @@
 import { type DeepPartial, type MessageFns } from "../../../../../message.ts";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
+/**
+ * Counters of one control group in the unified hierarchy, as the kernel shows them in its files: memory in bytes, CPU
+ * in microseconds, counters since the group was made. Parts whose controller is off are unset.
+ */
 export interface Metrics {
   pids: PidsStat | undefined;
   cpu: CPUStat | undefined;
@@ -13,41 +17,62 @@ export interface Metrics {
   network: NetworkStat[];
 }
 
+/** Pressure: the share of time in which tasks had to wait, in percent over 10, 60 and 300 s. */
 export interface PSIData {
   avg10: number;
   avg60: number;
   avg300: number;
+  /** microseconds */
   total: bigint;
 }
 
 export interface PSIStats {
-  some: PSIData | undefined;
+  /** at least one task waited */
+  some:
+    | PSIData
+    | undefined;
+  /** all of them did */
   full: PSIData | undefined;
 }
 
+/** Processes and threads. */
 export interface PidsStat {
   current: bigint;
   limit: bigint;
 }
 
+/** Time used, and time withheld by the quota. */
 export interface CPUStat {
   usageUsec: bigint;
   userUsec: bigint;
   systemUsec: bigint;
+  /** that have elapsed */
   nrPeriods: bigint;
+  /** in which the quota ran out */
   nrThrottled: bigint;
   throttledUsec: bigint;
-  psi: PSIStats | undefined;
+  psi:
+    | PSIStats
+    | undefined;
+  /** in which saved quota was used */
   nrBursts: bigint;
   burstUsec: bigint;
 }
 
+/**
+ * memory.stat with the counters beside it. What starts with pg, workingset or thp counts pages and events, the rest are
+ * bytes.
+ */
 export interface MemoryStat {
+  /** without swap */
   anon: bigint;
+  /** page cache */
   file: bigint;
   kernelStack: bigint;
   slab: bigint;
+  /** network buffers */
   sock: bigint;
+  /** tmpfs and shared memory; part of file */
   shmem: bigint;
   fileMapped: bigint;
   fileDirty: bigint;
@@ -61,7 +86,9 @@ export interface MemoryStat {
   slabReclaimable: bigint;
   slabUnreclaimable: bigint;
   pgfault: bigint;
+  /** faults that had to read */
   pgmajfault: bigint;
+  /** pages that came back soon after they were dropped: memory is short */
   workingsetRefault: bigint;
   workingsetActivate: bigint;
   workingsetNodereclaim: bigint;
@@ -74,24 +101,35 @@ export interface MemoryStat {
   pglazyfreed: bigint;
   thpFaultAlloc: bigint;
   thpCollapseAlloc: bigint;
+  /** what the limit is held against; clients show it without inactive_file */
   usage: bigint;
+  /** the largest 64-bit number: none */
   usageLimit: bigint;
   swapUsage: bigint;
   swapLimit: bigint;
+  /** highest so far; 0 on kernels that do not keep it */
   maxUsage: bigint;
   swapMaxUsage: bigint;
   psi: PSIStats | undefined;
 }
 
+/** How often a boundary was met. */
 export interface MemoryEvents {
+  /** reclaimed although below `low` */
   low: bigint;
+  /** throttled for being above `high` */
   high: bigint;
+  /** allocations that ran into the limit */
   max: bigint;
+  /** times nothing could be reclaimed */
   oom: bigint;
+  /** processes killed */
   oomKill: bigint;
+  /** times the whole group was killed */
   oomGroupKill: bigint;
 }
 
+/** Use and limits of RDMA devices. */
 export interface RdmaStat {
   current: RdmaEntry[];
   limit: RdmaEntry[];
@@ -103,28 +141,38 @@ export interface RdmaEntry {
   hcaObjects: number;
 }
 
+/** Traffic of block devices, one entry for each. */
 export interface IOStat {
   usage: IOEntry[];
   psi: PSIStats | undefined;
 }
 
 export interface IOEntry {
+  /** of the device number */
   major: bigint;
   minor: bigint;
+  /** bytes read */
   rbytes: bigint;
   wbytes: bigint;
+  /** read requests */
   rios: bigint;
   wios: bigint;
 }
 
+/** For one size of huge pages. */
 export interface HugeTlbStat {
+  /** bytes */
   current: bigint;
+  /** bytes allowed */
   max: bigint;
+  /** `2MB` */
   pagesize: string;
   failcnt: bigint;
 }
 
+/** One interface in the container's network namespace, since it was made. */
 export interface NetworkStat {
+  /** `eth0` */
   name: string;
   rxBytes: bigint;
   rxPackets: bigint;
