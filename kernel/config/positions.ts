@@ -115,14 +115,21 @@ class Scan {
     this.#blanks();
     const c = this.#text[this.#at];
     if (c === '"' || c === "'") this.#string();
-    else if (c === '[') this.#items(']', (i) => this.#element([...path, String(i)]));
+    else if (c === '[') this.#array(path);
     else if (c === '{') this.#items('}', () => this.#assignment(path));
     else while (this.#at < this.#text.length && !/[,\]}\n#]/.test(this.#text[this.#at]!)) this.#at++;
   }
 
-  #element(path: readonly string[]): void {
-    this.#note(path);
-    this.#value(path);
+  /** An element is noted only where it has a line of its own: lists of half a million numbers on one line exist. */
+  #array(path: readonly string[]): void {
+    const line = this.#line;
+    this.#items(']', (i) => {
+      const c = this.#text[this.#at];
+      if (this.#line === line && c !== '{' && c !== '[') return this.#value(path);
+      const element = [...path, String(i)];
+      this.#note(element);
+      this.#value(element);
+    });
   }
 
   #items(close: string, item: (i: number) => void): void {

@@ -21,8 +21,10 @@ export class ProblemsError extends Error {
   readonly problems: readonly Problem[];
 
   constructor(problems: readonly Problem[]) {
-    super(problems.map(renderProblem).join('\n'));
+    // A key that two readers look at is one mistake.
+    const distinct = new Map(problems.map((problem) => [renderProblem(problem), problem]));
+    super([...distinct.keys()].join('\n'));
     this.name = 'ProblemsError';
-    this.problems = problems;
+    this.problems = [...distinct.values()];
   }
 }

@@ -3,15 +3,9 @@
  * `rest()` at the end tells which keys nobody asked for.
  */
 import { suggestion } from './nearest.ts';
-import { lineOf } from './positions.ts';
 import type { Problem } from './problem.ts';
 import { parseDuration, parseSize } from './quantity.ts';
 import { isTable, type TomlDocument, type TomlTable } from './toml.ts';
-
-export interface Key {
-  readonly path: readonly string[];
-  readonly document: TomlDocument;
-}
 
 /** `grpc.address`, `plugins."io.containerd.gc.v1.scheduler".pause_threshold`: a key path as one would write it. */
 export function renderPath(path: readonly string[]): string {
@@ -19,8 +13,7 @@ export function renderPath(path: readonly string[]): string {
 }
 
 export function problemAt(document: TomlDocument, path: readonly string[], message: string): Problem {
-  const line = lineOf(document.positions, path);
-  return { file: document.file, ...(line === undefined ? {} : { line }), message };
+  return { ...(document.locate(path) ?? { file: document.file }), message };
 }
 
 function kindOf(value: unknown): string {
@@ -88,7 +81,9 @@ export class TableReader {
   }
 
   oneOf<T extends string>(key: string, choices: readonly T[]): T | undefined {
-    return this.#typed(key, `one of ${choices.join(', ')}`, (v) => choices.find((choice) => choice === v));
+    return this.#typed(key, `one of ${choices.filter((choice) => choice !== '').join(', ')}`, (v) =>
+      choices.find((choice) => choice === v),
+    );
   }
 
   boolean(key: string): boolean | undefined {

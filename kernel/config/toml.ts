@@ -4,18 +4,24 @@
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { parse, TomlError } from 'smol-toml';
-import { type Positions, scanPositions } from './positions.ts';
+import { lineOf, scanPositions } from './positions.ts';
 import { type Problem, ProblemsError } from './problem.ts';
 
 /** A table as parsed: values are string, bigint, number (floats), boolean, Date, arrays and tables. Integers are bigint, so none is rounded. */
 export type TomlTable = { [key: string]: unknown };
 
+export interface Place {
+  readonly file: string;
+  readonly line?: number;
+}
+
 export interface TomlDocument {
   readonly file: string;
   readonly table: TomlTable;
-  readonly positions: Positions;
   /** Permission bits, for the warning about files that anyone may write. 0 for text that came from no file. */
   readonly mode: number;
+  /** Where the key is written, or the closest table around it that is. Merged documents answer with the file that had the last word. */
+  locate(path: readonly string[]): Place | undefined;
 }
 
 export const maxFileBytes = 1 << 20;
@@ -45,10 +51,15 @@ export function parseToml(text: string, file: string, mode = 0): TomlDocument {
   } catch (error) {
     throw new ProblemsError([syntaxProblem(error, file)]);
   }
-  const positions = scanPositions(text);
+  // Before the walk for positions, which costs depth times keys.
   if (deeperThan(table, maxDepth))
     throw new ProblemsError([{ file, message: `tables nested deeper than ${maxDepth}` }]);
-  return { file, table, positions, mode };
+  const positions = scanPositions(text);
+  const locate = (path: readonly string[]) => {
+    const line = lineOf(positions, path);
+    return line === undefined ? undefined : { file, line };
+  };
+  return { file, table, mode, locate };
 }
 
 function syntaxProblem(error: unknown, file: string): Problem {

@@ -75,7 +75,9 @@ export interface Manifest {
     readonly withinMs: number;
   };
   readonly deadlines: { readonly startMs: number; readonly stopMs: number };
-  /** Name of the worker it shares; without one it has a worker of its own. */
+  /** Prefix of the tables that it may write; empty when it keeps no records. Its migrations lie in `migrations/`. */
+  readonly records: { readonly prefix: string };
+  /** Name of the worker it shares with others when the config says `threads = "lean"`; without one it never shares. */
   readonly thread?: string;
   /** The next three are only shown, by Introspection. */
   readonly capabilities: readonly string[];
@@ -170,6 +172,7 @@ function fromDocument(document: TomlDocument): Manifest {
     strategy: top.oneOf('strategy', ['one_for_one', 'rest_for_one', 'one_for_all']) ?? 'one_for_one',
     backoff: readBackoff(top.child('backoff')),
     deadlines: readDeadlines(top.child('deadlines')),
+    records: readRecords(top.child('records')),
     ...optional('thread', top.string('thread')),
     capabilities: top.strings('capabilities') ?? [],
     platforms: top.strings('platforms') ?? [],
@@ -245,6 +248,14 @@ function readDeadlines(table: TableReader | undefined): Manifest['deadlines'] {
   const deadlines = { startMs: table?.duration('start') ?? 10_000, stopMs: table?.duration('stop') ?? 5000 };
   table?.rest();
   return deadlines;
+}
+
+function readRecords(table: TableReader | undefined): Manifest['records'] {
+  const prefix = table?.string('prefix') ?? '';
+  if (prefix !== '' && !/^[a-z][a-z0-9]*$/.test(prefix))
+    table?.problem('prefix', `records.prefix "${prefix}" is not lower-case letters and digits`);
+  table?.rest();
+  return { prefix };
 }
 
 function readExports(table: TableReader | undefined): Record<string, string> {
