@@ -1,15 +1,17 @@
 /** Typing mistakes in names: the candidate that was probably meant. */
 
-/** Number of single-character insertions, deletions and substitutions between the two, by two rolling rows. */
+/** Number of insertions, deletions, substitutions and swaps of neighbours between the two, by three rolling rows. */
 function editDistance(a: string, b: string): number {
+  let twoAbove: number[] = [];
   let above = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
-      const swap = above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(swap, above[j]! + 1, row[j - 1]! + 1));
+      const substituted = above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? twoAbove[j - 2]! + 1 : substituted;
+      row.push(Math.min(substituted, swapped, above[j]! + 1, row[j - 1]! + 1));
     }
-    above = row;
+    [twoAbove, above] = [above, row];
   }
   return above[b.length]!;
 }

@@ -31,7 +31,10 @@ export function pluginConfig(config: Config, manifest: Manifest): PluginConfig {
     thread ??= Object.hasOwn(manifest.config, 'thread') ? undefined : reader.string('thread');
   for (const [name, key] of Object.entries(manifest.config)) {
     let found: unknown;
-    for (const { reader } of tables) found = found ?? readValue(reader, name, key);
+    for (const { reader } of tables) {
+      const here = readValue(reader, name, key);
+      found ??= here;
+    }
     value[name] = found ?? structuredClone(key.default);
   }
   for (const { name, reader } of tables) {
