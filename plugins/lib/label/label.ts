@@ -9,7 +9,7 @@
  * filters run over decoded records anyway. One label in SQL: `labels ->> '$."containerd.io/gc.expire"'`.
  *
  * **References** that labels express (`gc.ref.*`, `gc.bref.*`, `gc.root`) are kept by records in one indexed table, which three
- * triggers in the noun's migration feed. KIND is the noun's GC kind ('image', 'content', 'container', 'snapshot/' || snapshotter …):
+ * triggers in the noun's migration feed ('image' stands for the noun's GC kind: 'content', 'container', 'snapshot/' || new.snapshotter …):
  *
  *     CREATE TRIGGER images_image_labels_insert AFTER INSERT ON images_image
  *       WHEN instr(new.labels, 'containerd.io/gc.') BEGIN
@@ -17,12 +17,11 @@
  *     END;
  *     CREATE TRIGGER images_image_labels_update AFTER UPDATE OF labels ON images_image
  *       WHEN instr(old.labels || new.labels, 'containerd.io/gc.') BEGIN
- *       DELETE FROM records_labels WHERE kind = 'image' AND ns = old.ns AND id = old.name;
  *       INSERT INTO records_labels (kind, ns, id, labels) VALUES ('image', new.ns, new.name, new.labels);
  *     END;
  *     CREATE TRIGGER images_image_labels_delete AFTER DELETE ON images_image
  *       WHEN instr(old.labels, 'containerd.io/gc.') BEGIN
- *       DELETE FROM records_labels WHERE kind = 'image' AND ns = old.ns AND id = old.name;
+ *       INSERT INTO records_labels (kind, ns, id, labels) VALUES ('image', old.ns, old.name, '{}');
  *     END;
  *
  * So a noun's `NOUN_gc_edge` and `NOUN_gc_root` hold only what its own columns say (an image's target, a snapshot's parent);
