@@ -1,0 +1,180 @@
+/** The serving end of a link: calls that have come in and what is owed to them. */
+import type { Failure } from '../sdk/failure.ts';
+import { type CallMeta, callFlag, type Frame, frameKind, type Port, type Priority, priority } from './frames.ts';
+import { LinkEnd, streamWindow } from './link.ts';
+import type { Scheduler } from './scheduler.ts';
+
+/** What the server of a call hears about it after it has been handed over. */
+export interface IncomingSink {
+  message(payload: Uint8Array): void;
+  end(): void;
+  /** The caller has gone, or does not wait any more. The last thing it hears. */
+  cancelled(): void;
+  writable(): void;
+}
+
+export class CalleeLink extends LinkEnd {
+  readonly #calls = new Map<number, IncomingCall>();
+  /** Cancels that came before their call (control overtakes). Ids grow, so one below the newest call seen is of the past. */
+  readonly #cancelledEarly = new Set<number>();
+  readonly #serve: (call: IncomingCall) => void;
+  readonly #gone: () => void;
+  #newest = 0;
+
+  constructor(
+    peer: string,
+    port: Port,
+    page: SharedArrayBuffer,
+    scheduler: Scheduler,
+    serve: (call: IncomingCall) => void,
+    gone: () => void = () => {},
+  ) {
+    super(peer, port, page, scheduler);
+    this.#serve = serve;
+    this.#gone = gone;
+  }
+
+  /** Calls under way. */
+  get running(): number {
+    return this.#calls.size;
+  }
+
+  readonly #wire: CalleeWire = {
+    post: (header, payload, at) => this.post(header, payload, at),
+    forget: (id) => this.#calls.delete(id),
+    note: (call) => Atomics.store(this.dispatched, call.priority, call.id),
+  };
+
+  protected frame(frame: Frame, at: Priority): void {
+    const { header, id, payload } = frame;
+    if (frame.kind === frameKind.call) {
+      this.#newest = Math.max(this.#newest, id);
+      if (this.#cancelledEarly.delete(id)) return;
+      const flags = Number(header[3]);
+      const call = new IncomingCall(id, at, String(header[2]), metaOf(header), this.#wire);
+      call.complete = (flags & callFlag.complete) !== 0;
+      call.single = (flags & callFlag.single) !== 0;
+      if ((flags & callFlag.message) !== 0) call.first = payload ?? new Uint8Array();
+      this.#calls.set(id, call);
+      this.#serve(call);
+      return;
+    }
+    const call = this.#calls.get(id);
+    if (call === undefined) {
+      if (frame.kind === frameKind.cancel && id > this.#newest) this.#cancelledEarly.add(id);
+      return;
+    }
+    switch (frame.kind) {
+      case frameKind.chunk:
+        call.sink?.message(payload ?? new Uint8Array());
+        return;
+      case frameKind.end:
+        call.sink?.end();
+        return;
+      case frameKind.cancel:
+        this.#calls.delete(id);
+        call.sink?.cancelled();
+        return;
+      case frameKind.credit: {
+        const wasDry = call.window <= 0;
+        call.window += Number(header[2]);
+        if (wasDry && call.window > 0) call.sink?.writable();
+        return;
+      }
+      default:
+        this.malformed(new RangeError(`frame of kind ${frame.kind} from a caller`));
+    }
+  }
+
+  protected ended(): void {
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    for (const call of calls) call.sink?.cancelled();
+    this.#gone();
+  }
+}
+
+interface CalleeWire {
+  post(header: readonly unknown[], payload: Uint8Array | undefined, priority: Priority): void;
+  forget(id: number): void;
+  note(call: IncomingCall): void;
+}
+
+/** One call as the serving runtime holds it. Exactly one of reply, end, fail, refuse and moved ends it. */
+export class IncomingCall {
+  readonly id: number;
+  readonly priority: Priority;
+  readonly method: string;
+  readonly meta: CallMeta;
+  /** The request is `first` and nothing more. */
+  complete = false;
+  single = false;
+  first: Uint8Array | undefined;
+  sink: IncomingSink | undefined;
+  window = streamWindow;
+  readonly #wire: CalleeWire;
+
+  constructor(id: number, at: Priority, method: string, meta: CallMeta, wire: CalleeWire) {
+    this.id = id;
+    this.priority = at;
+    this.method = method;
+    this.meta = meta;
+    this.#wire = wire;
+  }
+
+  /** Notes that it runs from here on; before any of the plugin's code. */
+  dispatch(): void {
+    this.#wire.note(this);
+  }
+
+  reply(payload: Uint8Array): void {
+    this.#wire.forget(this.id);
+    this.#wire.post([frameKind.reply, this.id], payload, this.priority);
+  }
+
+  /** False when the window is used up: the message has been taken, but wait for `writable` before the next. */
+  send(payload: Uint8Array): boolean {
+    this.window -= payload.byteLength;
+    this.#wire.post([frameKind.chunk, this.id], payload, this.priority);
+    return this.window > 0;
+  }
+
+  end(): void {
+    this.#wire.forget(this.id);
+    this.#wire.post([frameKind.end, this.id], undefined, this.priority);
+  }
+
+  fail(failure: Failure): void {
+    this.#wire.forget(this.id);
+    this.#wire.post([frameKind.fail, this.id, failure.code, failure.message, failure.details ?? null], undefined, this.priority);
+  }
+
+  refuse(): void {
+    this.#wire.forget(this.id);
+    this.#wire.post([frameKind.refuse, this.id], undefined, this.priority);
+  }
+
+  moved(): void {
+    this.#wire.forget(this.id);
+    this.#wire.post([frameKind.moved, this.id], undefined, this.priority);
+  }
+
+  cursor(value: string): void {
+    this.#wire.post([frameKind.cursor, this.id, value], undefined, this.priority);
+  }
+
+  consumed(bytes: number): void {
+    this.#wire.post([frameKind.credit, this.id, bytes], undefined, priority.control);
+  }
+}
+
+function metaOf(header: readonly unknown[]): CallMeta {
+  return {
+    from: String(header[4]),
+    namespace: String(header[5]),
+    lease: String(header[6]),
+    deadline: Number(header[7]),
+    trace: String(header[8]),
+    cursor: String(header[9]),
+  };
+}

@@ -1,0 +1,65 @@
+/**
+ * Directories that are ours alone. A root or state directory must carry our marker, or be empty: whatever else is in it belongs to somebody,
+ * and the daemon cleans up in its own trees.
+ *
+ *     <dir>/.troupe     "troupe <kind> 1\n", locked (flock) by the daemon that uses the directory
+ */
+import { chmodSync, closeSync, constants, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Failure } from '../sdk/failure.ts';
+import { flock, LOCK_EX, LOCK_NB } from '../sys/index.ts';
+
+export const markerName = '.troupe';
+
+export interface Claim {
+  /** Gives the lock back; the marker stays. */
+  release(): void;
+}
+
+/**
+ * Makes the directory if it is not there, checks that it is ours, and locks it.
+ * @param mode 0700 for a root, 0711 for a state directory, as containerd
+ * @throws Failure FailedPrecondition naming what is there, or that another daemon holds it
+ */
+export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim {
+  mkdirSync(dirname(dir), { recursive: true, mode: 0o711 });
+  try {
+    mkdirSync(dir, { mode });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  const marker = join(dir, markerName);
+  const existing = read(marker);
+  if (existing === undefined) {
+    const strangers = readdirSync(dir).filter((name) => !name.startsWith('.nfs') && name !== 'lost+found');
+    if (strangers.length > 0) {
+      const shown = strangers.slice(0, 5).join(', ') + (strangers.length > 5 ? `, and ${strangers.length - 5} more` : '');
+      throw new Failure(
+        'FailedPrecondition',
+        `${kind} ${dir} is not ours: it has no ${markerName} and holds ${shown}; name an empty directory: failed precondition`,
+      );
+    }
+  } else if (!existing.startsWith(`troupe ${kind} `)) {
+    throw new Failure('FailedPrecondition', `${kind} ${dir} is marked "${existing.trim()}", not as a ${kind}: failed precondition`);
+  }
+  const fd = openSync(marker, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_CLOEXEC, 0o600);
+  try {
+    if (!flock(fd, LOCK_EX | LOCK_NB, marker)) throw new Failure('FailedPrecondition', `${kind} ${dir} is in use by another daemon: failed precondition`);
+    if (existing === undefined) writeSync(fd, `troupe ${kind} 1\n`);
+    // An older tree, or one made under another umask, is brought to what we promise.
+    chmodSync(dir, mode);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return { release: () => closeSync(fd) };
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

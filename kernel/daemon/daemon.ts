@@ -1,0 +1,111 @@
+/** The main action: config → plan → boot → wait for a signal → stop in reverse. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
+import { type Config, pluginConfigs, ProblemsError, renderProblem } from '../config/index.ts';
+import { frontConfig } from '../front/config.ts';
+import { createLogger, type Logger } from '../log.ts';
+import { loadManifest, loadManifests, type Manifest, type Plan, plan, renderPlan } from '../plan/index.ts';
+import { Failure } from '../sdk/failure.ts';
+import { dump } from '../supervisor/dump.ts';
+import { kernelService } from '../supervisor/kernel-service.ts';
+import { Supervisor } from '../supervisor/supervisor.ts';
+import { sdNotify } from '../sys/index.ts';
+import { type Claim, claim } from './claim.ts';
+
+const checkout = fileURLToPath(new URL('../..', import.meta.url));
+const launcher = join(checkout, 'kernel', 'trouped');
+
+/** What is planned: the built-in plugins and those of the config's directories. Throws ProblemsError. */
+export function planOf(config: Config): { plan: Plan; manifests: Manifest[] } {
+  const { manifests, problems } = loadManifests(join(checkout, 'plugins'), ...config.kernel.pluginDirs);
+  if (problems.length > 0) throw new ProblemsError(problems);
+  const planned = plan(manifests, { disabled: config.disabledPlugins, required: config.requiredPlugins });
+  if (!planned.ok) throw new ProblemsError(planned.problems);
+  return { plan: planned, manifests };
+}
+
+export function versionText(): { version: string; revision: string } {
+  const { version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string };
+  return { version, revision: process.env.TROUPE_REVISION ?? '' };
+}
+
+/** Runs until a signal ends it. Resolves with the exit code. */
+export async function runDaemon(config: Config): Promise<number> {
+  const logger = createLogger(config.debug.level, config.debug.format === 'json' ? 'json' : 'text');
+  const { plan: planned, manifests } = planOf(config);
+  const configs = pluginConfigs(config, manifests);
+  if (configs.problems.length > 0) throw new ProblemsError(configs.problems);
+  for (const problem of [...config.warnings, ...planned.warnings, ...configs.warnings]) logger.write('warn', renderProblem(problem));
+
+  process.umask(0o022);
+  const claims: Claim[] = [claim(config.root, 'root', 0o700), claim(config.state, 'state', 0o711)];
+  if (config.temp !== '') {
+    mkdirSync(config.temp, { recursive: true, mode: 0o700 });
+    process.env.TMPDIR = config.temp;
+  }
+  const { version, revision } = versionText();
+  logger.write('info', 'starting troupe', { version, revision, pid: process.pid, root: config.root, state: config.state });
+  logger.write('debug', renderPlan(planned));
+
+  const front = loadManifest(join(checkout, 'kernel', 'front'));
+  const supervisor = new Supervisor({
+    plan: planned,
+    configs: configs.values,
+    threads: configs.threads,
+    front: { manifest: front, config: { ...frontConfig(config) } },
+    daemon: {
+      address: config.grpc.address,
+      ttrpcAddress: config.ttrpc.address,
+      publishBinary: launcher,
+      root: config.root,
+      state: config.state,
+      version,
+      revision,
+      pid: process.pid,
+    },
+    timeouts: config.timeouts,
+    unresponsiveMs: config.kernel.unresponsiveMs,
+    killMs: config.kernel.killMs,
+    logger,
+    fatal: (reason) => endNow(logger, reason),
+  });
+  supervisor.serveKernel(KernelDefinition, kernelService(supervisor));
+  const ended = signals(supervisor, logger);
+  try {
+    await supervisor.boot();
+  } catch (error) {
+    logger.write('fatal', Failure.from(error).message);
+    await supervisor.stop();
+    return 1;
+  }
+  logger.write('info', 'serving...', { address: config.grpc.address });
+  logger.write('info', `troupe successfully booted in ${(performance.now() / 1000).toFixed(3)}s`);
+  sdNotify('READY=1');
+
+  const signal = await ended;
+  logger.write('info', 'stopping', { signal });
+  sdNotify('STOPPING=1');
+  await supervisor.stop();
+  for (const each of claims) each.release();
+  return 0;
+}
+
+/** A worker that cannot be ended, or a disk that does not keep what it promised: only a signal surely ends the process. Containers live on in their shims. */
+function endNow(logger: Logger, reason: string): void {
+  logger.write('fatal', 'the daemon ends itself', { reason });
+  process.kill(process.pid, 'SIGKILL');
+}
+
+function signals(supervisor: Supervisor, logger: Logger): Promise<string> {
+  process.on('SIGPIPE', () => {});
+  process.on('SIGUSR1', () => {
+    void dump(supervisor).then((text) => logger.write('info', `=== BEGIN thread dump ===\n${text}\n=== END thread dump ===`));
+  });
+  return new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(name, () => resolve(name));
+    }
+  });
+}

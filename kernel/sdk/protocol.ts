@@ -1,0 +1,76 @@
+/**
+ * What kernel and worker say to each other beside the bus, types only.
+ *
+ * Requests with an answer go through comlink ({@link WorkerControl}, exposed by the worker on `parentPort`). What needs order and no answer
+ * goes as plain messages over one channel ({@link ToWorker}, {@link ToKernel}).
+ */
+import type { MessagePort } from 'node:worker_threads';
+import type { MethodShape, Routes } from '../bus/router.ts';
+import type { DaemonInfo } from './plugin.ts';
+
+/** A plugin as its worker needs to know it. */
+export interface HostedPlugin {
+  readonly id: string;
+  /** Absolute path of its folder. */
+  readonly dir: string;
+  readonly generation: number;
+  readonly config: Record<string, unknown>;
+  /** Prefix of the tables it may write; empty when it keeps no records. */
+  readonly prefix: string;
+  /** Paths (`Service/Method`) of streams that move with a reload. */
+  readonly migrating: readonly string[];
+  /** Contract → .proto file of those that are not in proto/. */
+  readonly protos: { readonly [contract: string]: string };
+}
+
+export interface WorkerInit {
+  /** Name of the worker in thread listings. */
+  readonly thread: string;
+  readonly plugins: readonly HostedPlugin[];
+  readonly daemon: DaemonInfo;
+  readonly timeouts: { readonly [name: string]: number };
+  readonly routes: Routes;
+  /** The records database file; readers open it themselves. */
+  readonly database: string;
+  /** Migration folders of all planned plugins, for the records plugin. */
+  readonly migrations: readonly { prefix: string; dir: string }[];
+  readonly page: SharedArrayBuffer;
+  readonly channel: MessagePort;
+}
+
+export interface PluginStats {
+  readonly running: number;
+  readonly queued: number;
+  readonly pending: number;
+  readonly methods: readonly { method: string; calls: number; failures: number; inFlight: number; p50: number; p99: number }[];
+}
+
+export type StartOutcome = { t: 'started'; methods: readonly MethodShape[] } | { t: 'skipped'; reason: string };
+
+/** Called by the kernel through comlink; every call has a deadline and is rejected by the worker's death. */
+export interface WorkerControl {
+  start(id: string): Promise<StartOutcome>;
+  activate(id: string, state: unknown): Promise<void>;
+  /** Stops taking calls, waits up to `quiesceMs` for running unary ones, and asks the plugin for its state. */
+  suspend(id: string, quiesceMs: number): Promise<unknown>;
+  /** The next generation serves: streams of `migrate` methods leave, the others end in their own time. */
+  release(id: string): Promise<void>;
+  configure(id: string, config: Record<string, unknown>): Promise<undefined | 'reload'>;
+  stop(id: string): Promise<void>;
+  stats(id: string): Promise<PluginStats>;
+}
+
+export type ToWorker =
+  /** A caller's link to plugin `id` in this worker. */
+  | { t: 'accept'; id: string; from: string; port: MessagePort; page: SharedArrayBuffer }
+  /** The link that plugin `id` here has to `slot` from now on. */
+  | { t: 'relink'; id: string; slot: string; generation: number; port: MessagePort; page: SharedArrayBuffer }
+  | { t: 'down'; id: string; slot: string; reason: string }
+  | { t: 'routes'; routes: Routes };
+
+export type ToKernel =
+  | { t: 'introduce'; id: string; slot: string }
+  | { t: 'log'; id: string; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> | undefined }
+  | { t: 'child'; id: string; pid: number; running: boolean }
+  /** The plugin has met what the daemon must not go on after (a failed fsync, a corrupt database). */
+  | { t: 'fatal'; id: string; reason: string };

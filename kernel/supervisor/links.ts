@@ -1,0 +1,94 @@
+/**
+ * Introductions: who asked for a link to whom, and what they are told. The kernel makes the channel, gives each side its end, and is out of it.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { dispatchPage } from '../bus/link.ts';
+
+/** One generation as an end of links-to-be: a plugin in a worker, or the kernel itself. */
+export interface Party {
+  readonly id: string;
+  /** It has ended; nothing reaches it. */
+  readonly gone: boolean;
+  /** A caller's link to this party. */
+  accept(from: string, port: MessagePort, page: SharedArrayBuffer): void;
+  /** This party's link to `slot`. */
+  relink(slot: string, generation: number, port: MessagePort, page: SharedArrayBuffer): void;
+  down(slot: string, reason: string): void;
+}
+
+interface SlotState {
+  /** What serves it now. */
+  provider: { party: Party; generation: number } | undefined;
+  /** Why nothing does, when nothing will. */
+  ended: string | undefined;
+  /** Callers that have asked since it last served. */
+  readonly waiting: Set<Party>;
+  /** Callers that hold a link, or were told that there is none. */
+  readonly callers: Set<Party>;
+}
+
+export class Links {
+  readonly #slots = new Map<string, SlotState>();
+
+  introduce(caller: Party, slot: string): void {
+    const state = this.#slot(slot);
+    if (state.provider !== undefined) this.#join(caller, slot, state);
+    else if (state.ended !== undefined) this.#deny(caller, slot, state, state.ended);
+    else state.waiting.add(caller);
+  }
+
+  /** A generation serves `slot` now: callers move over, those who waited first. */
+  serving(slot: string, party: Party, generation: number): void {
+    const state = this.#slot(slot);
+    state.provider = { party, generation };
+    state.ended = undefined;
+    const callers = new Set([...state.waiting, ...state.callers]);
+    state.waiting.clear();
+    for (const caller of callers) this.#join(caller, slot, state);
+  }
+
+  /** Nothing serves it for the moment; callers wait. */
+  interrupted(slot: string): void {
+    this.#slot(slot).provider = undefined;
+  }
+
+  /** Nothing serves it until it is started by hand. */
+  ended(slot: string, reason: string): void {
+    const state = this.#slot(slot);
+    state.provider = undefined;
+    state.ended = reason;
+    const callers = new Set([...state.waiting, ...state.callers]);
+    state.waiting.clear();
+    for (const caller of callers) this.#deny(caller, slot, state, reason);
+  }
+
+  #join(caller: Party, slot: string, state: SlotState): void {
+    if (caller.gone || state.provider === undefined) {
+      state.callers.delete(caller);
+      return;
+    }
+    state.callers.add(caller);
+    const { port1, port2 } = new MessageChannel();
+    const page = dispatchPage();
+    state.provider.party.accept(caller.id, port1, page);
+    caller.relink(slot, state.provider.generation, port2, page);
+  }
+
+  #deny(caller: Party, slot: string, state: SlotState, reason: string): void {
+    if (caller.gone) {
+      state.callers.delete(caller);
+      return;
+    }
+    state.callers.add(caller);
+    caller.down(slot, reason);
+  }
+
+  #slot(name: string): SlotState {
+    let state = this.#slots.get(name);
+    if (state === undefined) {
+      state = { provider: undefined, ended: undefined, waiting: new Set(), callers: new Set() };
+      this.#slots.set(name, state);
+    }
+    return state;
+  }
+}
