@@ -1,0 +1,157 @@
+/**
+ * Owner, mode, extended attributes and times of what was extracted, in the order in which they survive: owner first, because chown clears set-user-ID and
+ * capabilities; times last.
+ *
+ * A process that is not root may not give files away, make devices or set some attributes. Such a refusal is noted once and passed over, so that a
+ * rootless daemon unpacks what it can; as root it is an error like any other.
+ */
+
+import { fchmodSync, fchownSync, readFileSync } from 'node:fs';
+import {
+  AT_FDCWD,
+  type FileStatus,
+  fchmodat,
+  fchownat,
+  fdPath,
+  fsetxattr,
+  isErrno,
+  lgetxattr,
+  llistxattr,
+  lsetxattr,
+  utimensat,
+} from 'troupe/sys';
+import type { TarTime } from '../tar/format.ts';
+import { type ByteString, toPath } from './name.ts';
+
+export interface Attributes {
+  readonly uid: number;
+  readonly gid: number;
+  /** The low twelve bits; not used for a symbolic link, which has none. */
+  readonly mode: number;
+  readonly xattrs: ReadonlyMap<ByteString, Uint8Array>;
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+}
+
+/** What a layer asked for and the process may not do, by kind, with the first name it happened to. */
+export class Omissions {
+  readonly #first = new Map<string, ByteString>();
+
+  note(kind: 'ownership' | 'device' | 'xattr', name: ByteString): void {
+    if (!this.#first.has(kind)) this.#first.set(kind, name);
+  }
+
+  /** Empty when everything could be done. */
+  get kinds(): string[] {
+    return [...this.#first.keys()];
+  }
+}
+
+const SECOND = 1_000_000_000n;
+/** Times that a file system may not hold are set to 0, as containerd does: before 1970, or beyond 64 bits of nanoseconds. */
+const LATEST = 2n ** 63n - 1n;
+
+export function boundedNs(time: TarTime): bigint {
+  if (time.seconds < 0) return 0n;
+  const ns = BigInt(time.seconds) * SECOND + BigInt(time.nanoseconds);
+  return ns > LATEST ? 0n : ns;
+}
+
+/**
+ * Root in the machine's own user namespace: only there is a refusal a fault. In another namespace even uid 0 may not make devices or give files to ids
+ * that are not mapped.
+ */
+const privileged = process.getuid?.() === 0 && isInitialNamespace();
+
+function isInitialNamespace(): boolean {
+  try {
+    const [inside, outside, count] = readFileSync('/proc/self/uid_map', 'latin1').trim().split(/\s+/).map(Number);
+    return inside === 0 && outside === 0 && count === 0xffff_ffff;
+  } catch {
+    // No /proc/self/uid_map: a kernel without user namespaces.
+    return true;
+  }
+}
+
+/** Whether the refusal `error` of making a device is to be passed over. */
+export function mayOmitDevice(error: unknown): boolean {
+  return !privileged && isErrno(error, 'EPERM', 'EACCES');
+}
+
+/** Sets everything on the open regular file `fd`. */
+export function setOpenFile(fd: number, attributes: Attributes, name: ByteString, omissions: Omissions): void {
+  owner(() => fchownSync(fd, attributes.uid, attributes.gid), name, omissions);
+  for (const [key, value] of attributes.xattrs) xattr(() => fsetxattr(fd, toPath(key), value), name, omissions);
+  fchmodSync(fd, attributes.mode);
+  utimensat(fd, null, attributes.atimeNs, attributes.mtimeNs);
+}
+
+/** Sets everything on the entry `name` of a held directory, whatever it is, never through a symbolic link. */
+export function setEntry(
+  dirfd: number,
+  name: ByteString,
+  attributes: Attributes,
+  isSymlink: boolean,
+  omissions: Omissions,
+): void {
+  const path = toPath(name);
+  owner(() => fchownat(dirfd, path, attributes.uid, attributes.gid), name, omissions);
+  if (attributes.xattrs.size > 0) {
+    const full = fdPath(dirfd, path);
+    for (const [key, value] of attributes.xattrs) xattr(() => lsetxattr(full, toPath(key), value), name, omissions);
+  }
+  if (!isSymlink) fchmodat(dirfd, path, attributes.mode);
+  utimensat(dirfd, path, attributes.atimeNs, attributes.mtimeNs);
+}
+
+/** The times of a directory that `fd` holds with O_PATH, which utimensat cannot take by itself. */
+export function setDirectoryTimes(fd: number, atimeNs: bigint, mtimeNs: bigint): void {
+  utimensat(AT_FDCWD, `${fdPath(fd)}/.`, atimeNs, mtimeNs);
+}
+
+function owner(set: () => void, name: ByteString, omissions: Omissions): void {
+  try {
+    set();
+  } catch (error) {
+    // EINVAL: the id has no place in the user namespace.
+    if (privileged || !isErrno(error, 'EPERM', 'EINVAL')) throw error;
+    omissions.note('ownership', name);
+  }
+}
+
+function xattr(set: () => void, name: ByteString, omissions: Omissions): void {
+  try {
+    set();
+  } catch (error) {
+    // A file system without (these) attributes: containerd goes on without them, and so does every overlay on such a disk.
+    if (!isErrno(error, 'ENOTSUP') && (privileged || !isErrno(error, 'EPERM', 'EACCES'))) throw error;
+    omissions.note('xattr', name);
+  }
+}
+
+/** Attributes of an entry as it lies on disk, without those that belong to overlayfs's own bookkeeping. */
+export function attributesOf(dirfd: number, name: ByteString, status: FileStatus): Attributes {
+  return {
+    uid: status.uid,
+    gid: status.gid,
+    mode: status.mode & 0o7777,
+    xattrs: xattrsOf(dirfd, name),
+    atimeNs: status.atimeNs,
+    mtimeNs: status.mtimeNs,
+  };
+}
+
+function xattrsOf(dirfd: number, name: ByteString): Map<ByteString, Uint8Array> {
+  const xattrs = new Map<ByteString, Uint8Array>();
+  const path = fdPath(dirfd, toPath(name));
+  try {
+    for (const key of llistxattr(path)) {
+      if (key.startsWith('trusted.overlay.')) continue;
+      const value = lgetxattr(path, key);
+      if (value !== undefined) xattrs.set(Buffer.from(key).toString('latin1'), value);
+    }
+  } catch (error) {
+    if (!isErrno(error, 'ENOTSUP')) throw error;
+  }
+  return xattrs;
+}

@@ -1,0 +1,402 @@
+/**
+ * Writes the entries of one layer below a root directory (OCI image-spec, "layer.md"; where it is silent, what containerd's archive package does).
+ *
+ * `apply`: the root is the file system itself; a whiteout deletes what is there. `overlay`: the root is the upper directory of an overlay; a whiteout
+ * becomes a device 0:0, an opaque marker the attribute trusted.overlay.opaque.
+ *
+ * Whiteouts speak of the layers below only, wherever in the archive they stand: what the layer itself brings stays. So the extractor must know what is
+ * its own. In a root that is empty at the start that is everything, and costs nothing; otherwise it remembers each path it wrote, about 100 bytes each.
+ *
+ * Everything is synchronous: this runs in a pool thread.
+ */
+
+import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs';
+import type { Failure } from 'troupe/plugin';
+import {
+  type FileStatus,
+  fstatat,
+  isErrno,
+  linkat,
+  makedev,
+  mkdirat,
+  mknodat,
+  openat,
+  symlinkat,
+  tryFstatat,
+  unlinkat,
+} from 'troupe/sys';
+import type { TarHeader } from '../tar/format.ts';
+import type { TarEvents } from '../tar/reader.ts';
+import {
+  type Attributes,
+  boundedNs,
+  mayOmitDevice,
+  Omissions,
+  setDirectoryTimes,
+  setEntry,
+  setOpenFile,
+} from './attributes.ts';
+import { copyUp } from './copyup.ts';
+import { entryFailure, invalidEntry } from './failure.ts';
+import { isWhiteout, type LowerLayers } from './lower.ts';
+import { type ByteString, cleanComponents, join, quote, toByteString, toPath } from './name.ts';
+import { OwnPaths } from './own.ts';
+import { removeTree } from './remove.ts';
+import { type Directory, DirectoryTree } from './tree.ts';
+import { hideLowerRoot, setOpaque, Whiteouts } from './whiteout.ts';
+
+export type LayerMode = 'apply' | 'overlay';
+
+const WHITEOUT = '.wh.';
+/** AUFS's own bookkeeping, not content; but one of them marks a directory as opaque. */
+const AUFS = '.wh..wh.';
+const OPAQUE_MARKER = '.wh..wh..opq';
+
+/** Ids that Linux has; the last one means "leave as it is" to chown. */
+const HIGHEST_ID = 2 ** 32 - 2;
+/** What the kernel packs in 32 bits. */
+const HIGHEST_MAJOR = 0xfff;
+const HIGHEST_MINOR = 0xf_ffff;
+
+/** A hard link whose target the layer does not bring, kept for `completeLayer`. */
+export interface PendingLink {
+  readonly path: ByteString;
+  readonly target: ByteString;
+  readonly attributes: Attributes;
+}
+
+/** What could not be known while the layers below were not there yet. Plain data. */
+export interface Deferred {
+  /** Directories that entries imply, parents first; their attributes are those of the directory below. */
+  readonly implied: readonly ByteString[];
+  readonly links: readonly PendingLink[];
+  /** The layer hides everything below its root. */
+  readonly rootOpaque: boolean;
+}
+
+export interface ExtractOptions {
+  readonly mode: LayerMode;
+  /** What is extracted, for messages: `layer sha256:…` */
+  readonly subject?: string;
+  /** Overlay: the layers below. Without them, what depends on them is left to `completeLayer`, as `Extractor.deferred` tells. */
+  readonly lower?: LowerLayers;
+}
+
+export interface Extracted {
+  /** Entries of the archive, whiteouts and ignored ones included. */
+  readonly entries: number;
+  /** Regular files written. */
+  readonly files: number;
+  /** Kinds of things that the process may not do and that were left out: `ownership`, `device`, `xattr`. Empty for root. */
+  readonly omitted: readonly string[];
+}
+
+interface OpenFile {
+  readonly fd: number;
+  readonly header: TarHeader;
+  readonly path: ByteString;
+}
+
+export class Extractor implements TarEvents {
+  readonly #root: number;
+  readonly #subject: string;
+  readonly #overlay: boolean;
+  readonly #lower: LowerLayers | undefined;
+  readonly #omissions = new Omissions();
+  readonly #tree: DirectoryTree;
+  readonly #own: OwnPaths;
+  readonly #whiteouts: Whiteouts;
+  readonly #directoryTimes = new Map<ByteString, { atimeNs: bigint; mtimeNs: bigint }>();
+  readonly #implied = new Set<ByteString>();
+  readonly #pending = new Map<ByteString, PendingLink>();
+  #file: OpenFile | undefined;
+  #entries = 0;
+  #files = 0;
+
+  /** @param root a descriptor of the root directory (O_PATH will do); it stays the caller's to close. */
+  constructor(root: number, options: ExtractOptions) {
+    this.#root = root;
+    this.#subject = options.subject ?? 'layer';
+    this.#overlay = options.mode === 'overlay';
+    this.#lower = options.lower;
+    this.#own = new OwnPaths(root);
+    this.#tree = new DirectoryTree({
+      root,
+      subject: this.#subject,
+      overlay: this.#overlay,
+      lower: options.lower,
+      omissions: this.#omissions,
+      onImplied: (path, copied) => {
+        this.#own.add(path);
+        this.#implied.add(path);
+        if (copied !== undefined) this.#directoryTimes.set(path, copied);
+      },
+    });
+    this.#whiteouts = new Whiteouts(this.#tree, this.#own, this.#overlay);
+  }
+
+  entry(header: TarHeader): void {
+    this.#entries++;
+    if (header.type === 'global') return;
+    const name = toByteString(header.name);
+    try {
+      this.#place(header, cleanComponents(name));
+    } catch (error) {
+      throw entryFailure(this.#subject, name, error);
+    }
+  }
+
+  data(bytes: Uint8Array, position: number): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    try {
+      let at = file.header.sparse === undefined ? null : position;
+      for (let done = 0; done < bytes.length; ) {
+        const written = writeSync(file.fd, bytes, done, bytes.length - done, at);
+        done += written;
+        if (at !== null) at += written;
+      }
+    } catch (error) {
+      throw entryFailure(this.#subject, file.path, error);
+    }
+  }
+
+  end(): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    this.#file = undefined;
+    try {
+      if (file.header.sparse !== undefined) ftruncateSync(file.fd, file.header.size);
+      setOpenFile(file.fd, attributes(file.header), file.path, this.#omissions);
+    } catch (error) {
+      throw entryFailure(this.#subject, file.path, error);
+    } finally {
+      closeSync(file.fd);
+    }
+  }
+
+  /** All entries are in: directories get their times, which writing into them has changed. */
+  finish(): Extracted {
+    if (this.#whiteouts.rootOpaque && this.#lower !== undefined) hideLowerRoot(this.#root, this.#lower);
+    for (const [path, { atimeNs, mtimeNs }] of this.#directoryTimes) {
+      try {
+        setDirectoryTimes(this.#tree.descriptor({ path, merged: [] }), atimeNs, mtimeNs);
+      } catch (error) {
+        // A later entry put something else in its place.
+        if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw entryFailure(this.#subject, path, error);
+      }
+    }
+    this.close();
+    return { entries: this.#entries, files: this.#files, omitted: this.#omissions.kinds };
+  }
+
+  /** What is left for `completeLayer`; nothing unless the mode is overlay and the layers below were not given. */
+  get deferred(): Deferred {
+    if (!this.#overlay || this.#lower !== undefined) return { implied: [], links: [], rootOpaque: false };
+    return {
+      implied: [...this.#implied],
+      links: [...this.#pending.values()],
+      rootOpaque: this.#whiteouts.rootOpaque,
+    };
+  }
+
+  /** Lets go of every descriptor; after a failure call this instead of `finish`. */
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file.fd);
+    this.#file = undefined;
+    this.#tree.close();
+  }
+
+  #place(header: TarHeader, components: ByteString[]): void {
+    const name = components.pop();
+    // The root itself: containerd ignores such entries, so the root keeps its attributes.
+    if (name === undefined) return;
+    if (components.some((component) => component.startsWith(AUFS))) return;
+    if (name.startsWith(AUFS) && name !== OPAQUE_MARKER) return;
+    const directory = this.#tree.resolve(components, true);
+    if (name === OPAQUE_MARKER) {
+      this.#whiteouts.makeOpaque(directory);
+      return;
+    }
+    if (name.startsWith(WHITEOUT)) {
+      const hidden = name.slice(WHITEOUT.length);
+      if (hidden === '' || hidden === '.' || hidden === '..') throw this.#invalid(header, 'invalid whiteout name');
+      this.#whiteouts.hide(directory, hidden);
+      return;
+    }
+    const path = join(directory.path, name);
+    this.#check(header);
+    this.#pending.delete(path);
+    this.#make(header, directory, name, path);
+    this.#own.add(path);
+  }
+
+  #make(header: TarHeader, directory: Directory, name: ByteString, path: ByteString): void {
+    switch (header.type) {
+      case 'file': {
+        const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+        const fd = this.#replacing(directory, name, (dirfd) => openat(dirfd, toPath(name), flags, 0o600));
+        this.#file = { fd, header, path };
+        this.#files++;
+        return;
+      }
+      case 'directory':
+        this.#makeDirectory(header, directory, name, path);
+        return;
+      case 'symlink':
+        this.#replacing(directory, name, (dirfd) => symlinkat(header.linkName, dirfd, toPath(name)));
+        this.#setEntry(header, directory, name, true);
+        return;
+      case 'hardlink':
+        this.#makeLink(header, directory, name, path);
+        return;
+      case 'fifo':
+        this.#replacing(directory, name, (dirfd) => mknodat(dirfd, toPath(name), constants.S_IFIFO | 0o600));
+        this.#setEntry(header, directory, name, false);
+        return;
+      case 'char':
+      case 'block':
+        this.#makeDevice(header, directory, name);
+        return;
+      default:
+        throw this.#invalid(header, `unhandled tar header type ${quote(header.typeFlag)}`);
+    }
+  }
+
+  #makeDirectory(header: TarHeader, directory: Directory, name: ByteString, path: ByteString): void {
+    const dirfd = this.#tree.descriptor(directory);
+    try {
+      mkdirat(dirfd, toPath(name), 0o700);
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error;
+      const existing = fstatat(dirfd, toPath(name));
+      if (existing.kind !== 'directory') {
+        this.#remove(directory, name, existing);
+        mkdirat(this.#tree.descriptor(directory), toPath(name), 0o700);
+        // What it replaces hid the lower layers' directory of this name, and so must it.
+        if (this.#overlay) setOpaque(this.#tree.descriptor(directory), name);
+      }
+    }
+    const wanted = attributes(header);
+    setEntry(this.#tree.descriptor(directory), name, wanted, false, this.#omissions);
+    this.#directoryTimes.set(path, wanted);
+    this.#implied.delete(path);
+  }
+
+  #makeDevice(header: TarHeader, directory: Directory, name: ByteString): void {
+    const kind = header.type === 'char' ? constants.S_IFCHR : constants.S_IFBLK;
+    const device = makedev(header.devMajor, header.devMinor);
+    try {
+      this.#replacing(directory, name, (dirfd) => mknodat(dirfd, toPath(name), kind | 0o600, device));
+    } catch (error) {
+      if (!mayOmitDevice(error)) throw error;
+      this.#omissions.note('device', name);
+      return;
+    }
+    this.#setEntry(header, directory, name, false);
+  }
+
+  /** A link to a link links the link itself, so the target's last component is not followed; its parents are, inside the root. */
+  #makeLink(header: TarHeader, directory: Directory, name: ByteString, path: ByteString): void {
+    const components = toByteString(header.linkName).replace(/\/+$/, '').split('/');
+    const base = components.pop()!;
+    if (base === '' || base === '.' || base === '..') throw this.#invalid(header, 'hard link to a directory');
+    const target = this.#tree.resolveTarget(components);
+    if (target !== undefined && join(target.path, base) === path) throw this.#invalid(header, 'hard link to itself');
+    const status = target === undefined ? undefined : this.#linkTarget(target, base);
+    if (target === undefined || status === undefined) {
+      if (!this.#overlay || this.#lower !== undefined) {
+        throw this.#invalid(header, 'hard link to a file that does not exist');
+      }
+      this.#defer({ path, target: toByteString(header.linkName), attributes: attributes(header) }, directory, name);
+      return;
+    }
+    if (status.kind === 'directory') throw this.#invalid(header, 'hard link to a directory');
+    this.#replacing(directory, name, (dirfd) =>
+      linkat(this.#tree.descriptor(target), toPath(base), dirfd, toPath(name)),
+    );
+    this.#setEntry(header, directory, name, status.kind === 'symlink');
+  }
+
+  /** The link's target in the root; a file of a lower layer is copied up first, as overlayfs does when it is linked. */
+  #linkTarget(target: Directory, base: ByteString): FileStatus | undefined {
+    const status = tryFstatat(this.#tree.descriptor(target), toPath(base));
+    if (status !== undefined) return this.#overlay && isWhiteout(status) ? undefined : status;
+    if (this.#lower === undefined || target.merged.length === 0) return undefined;
+    const found = this.#lower.lookup(target.path, target.merged, base);
+    if (found === undefined || found.status.kind === 'directory') return found?.status;
+    this.#lower.within(target.path, found.layer, (from) =>
+      copyUp(from, base, found.status, this.#tree.descriptor(target), base, this.#omissions),
+    );
+    this.#own.add(join(target.path, base));
+    return found.status;
+  }
+
+  /** What stood at the link's place must go now, as it would if the link could be made. */
+  #defer(link: PendingLink, directory: Directory, name: ByteString): void {
+    const existing = tryFstatat(this.#tree.descriptor(directory), toPath(name));
+    if (existing !== undefined) this.#remove(directory, name, existing);
+    this.#pending.set(link.path, link);
+  }
+
+  /** Makes an entry with a call that fails when there is one, which in most layers there never is; then what is there is removed first. */
+  #replacing<T>(directory: Directory, name: ByteString, make: (dirfd: number) => T): T {
+    try {
+      return make(this.#tree.descriptor(directory));
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error;
+      this.#remove(directory, name, fstatat(this.#tree.descriptor(directory), toPath(name)));
+      return make(this.#tree.descriptor(directory));
+    }
+  }
+
+  #remove(directory: Directory, name: ByteString, existing: FileStatus): void {
+    const dirfd = this.#tree.descriptor(directory);
+    const path = join(directory.path, name);
+    const isDirectory = existing.kind === 'directory';
+    if (isDirectory) removeTree(dirfd, name);
+    else unlinkat(dirfd, toPath(name));
+    this.#tree.removed(path, isDirectory);
+  }
+
+  #setEntry(header: TarHeader, directory: Directory, name: ByteString, isSymlink: boolean): void {
+    setEntry(this.#tree.descriptor(directory), name, attributes(header), isSymlink, this.#omissions);
+  }
+
+  /** What no file system can hold, or what would act on ours instead of being content. */
+  #check(header: TarHeader): void {
+    const { uid, gid, mode, devMajor, devMinor, type } = header;
+    if (uid < 0 || uid > HIGHEST_ID) throw this.#invalid(header, `uid ${uid} is out of range`);
+    if (gid < 0 || gid > HIGHEST_ID) throw this.#invalid(header, `gid ${gid} is out of range`);
+    if (mode < 0) throw this.#invalid(header, `mode ${mode} is out of range`);
+    if (type === 'char' || type === 'block') {
+      const fits = devMajor >= 0 && devMajor <= HIGHEST_MAJOR && devMinor >= 0 && devMinor <= HIGHEST_MINOR;
+      if (!fits) throw this.#invalid(header, `device ${devMajor}:${devMinor} is out of range`);
+      // As content it would delete on one snapshotter and be a device on another.
+      if (type === 'char' && devMajor === 0 && devMinor === 0) {
+        throw this.#invalid(header, 'character device 0:0 is a whiteout of overlayfs');
+      }
+    }
+    for (const key of header.xattrs.keys()) {
+      if (key.startsWith('trusted.')) throw this.#invalid(header, `extended attribute ${quote(key)} is refused`);
+    }
+  }
+
+  #invalid(header: TarHeader, what: string): Failure {
+    return invalidEntry(this.#subject, toByteString(header.name), what);
+  }
+}
+
+function attributes(header: TarHeader): Attributes {
+  const mtimeNs = boundedNs(header.mtime);
+  const atimeNs = header.atime === undefined ? mtimeNs : boundedNs(header.atime);
+  return {
+    uid: header.uid,
+    gid: header.gid,
+    mode: header.mode & 0o7777,
+    xattrs: header.xattrs,
+    // An archive's access time is older than its modification time on most disks (relatime); containerd takes the later.
+    atimeNs: atimeNs > mtimeNs ? atimeNs : mtimeNs,
+    mtimeNs,
+  };
+}

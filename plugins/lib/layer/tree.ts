@@ -1,0 +1,275 @@
+/**
+ * The directories of a root, each resolved by the kernel inside it, held by a descriptor, and made when an entry implies it.
+ *
+ * Why nothing can get out: a parent's path is resolved one component at a time against held descriptors. A component that is a symbolic link is read, and
+ * its target resolved from the root or from where the link lies, `..` at the root staying there: what chroot would do. The path that comes out has no
+ * link in it, and is opened with RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, so if someone changed the tree between, the kernel
+ * refuses instead of following. Entries are then made by name in that descriptor, with calls that follow no link at the end.
+ *
+ * (One openat2 with RESOLVE_IN_ROOT would resolve links as well, but not through directories that do not exist yet or lie in a lower layer.)
+ */
+
+import { closeSync, constants } from 'node:fs';
+import {
+  type FileStatus,
+  fchmodat,
+  fdPath,
+  lsetxattr,
+  mkdirat,
+  O_PATH,
+  openat2,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+  readlinkat,
+  tryFstatat,
+  unlinkat,
+} from 'troupe/sys';
+import { attributesOf, type Omissions, setEntry } from './attributes.ts';
+import { isOpaque, isWhiteout, type LowerLayers, OPAQUE } from './lower.ts';
+import { type ByteString, join, toByteString, toPath } from './name.ts';
+import { invalidEntry } from './failure.ts';
+
+export interface Directory {
+  /** From the root, free of symbolic links and dots; '' is the root. */
+  readonly path: ByteString;
+  /** Layers below that are merged into it; empty for all but an overlay's upper directory. */
+  readonly merged: readonly number[];
+}
+
+export interface TreeOptions {
+  readonly root: number;
+  readonly subject: string;
+  /** The root is an overlay's upper directory: 0:0 devices are whiteouts, and these layers (none known: undefined) lie below. */
+  readonly overlay: boolean;
+  readonly lower: LowerLayers | undefined;
+  readonly omissions: Omissions;
+  /** A directory was made because an entry implies it; `copied` if a lower layer told its attributes. */
+  onImplied(path: ByteString, copied: FileStatus | undefined): void;
+}
+
+/** Linux gives up after as many links in one path (path_resolution(7)). */
+const LINKS = 40;
+const DESCRIPTORS = 256;
+const DIRECTORIES = 16_384;
+const PATH_BYTES = 4095;
+const INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
+
+export class DirectoryTree {
+  readonly #options: TreeOptions;
+  readonly #rootDirectory: Directory;
+  /** By path as an archive writes it (cleaned), and by real path. Both only know what exists, so only removal can make them wrong. */
+  #aliases = new Map<ByteString, Directory>();
+  #directories = new Map<ByteString, Directory>();
+  /** Real path → descriptor, least recently used first. */
+  #descriptors = new Map<ByteString, number>();
+  /** Real paths of the symbolic links that some resolution went through. */
+  #followed = new Set<ByteString>();
+  #links = 0;
+
+  constructor(options: TreeOptions) {
+    this.#options = options;
+    this.#rootDirectory = { path: '', merged: options.lower?.all ?? [] };
+    this.#aliases.set('', this.#rootDirectory);
+    this.#directories.set('', this.#rootDirectory);
+  }
+
+  get root(): Directory {
+    return this.#rootDirectory;
+  }
+
+  /**
+   * The directory at `components`, made with all its parents where they are missing.
+   * @param make false: answers undefined instead of making what no layer has
+   * @throws Failure InvalidArgument when a component is no directory or links never end
+   */
+  resolve(components: readonly ByteString[], make: true): Directory;
+  resolve(components: readonly ByteString[], make: boolean): Directory | undefined;
+  resolve(components: readonly ByteString[], make: boolean): Directory | undefined {
+    const key = components.join('/');
+    const known = this.#aliases.get(key);
+    if (known !== undefined) return known;
+    // From the deepest parent that is known, component by component.
+    let depth = components.length - 1;
+    let prefix = key;
+    let directory: Directory | undefined;
+    for (; depth > 0; depth--) {
+      prefix = prefix.slice(0, prefix.lastIndexOf('/'));
+      directory = this.#aliases.get(prefix);
+      if (directory !== undefined) break;
+    }
+    directory ??= this.#rootDirectory;
+    for (let i = depth; i < components.length; i++) {
+      this.#links = 0;
+      directory = this.#step(directory, components[i]!, make);
+      if (directory === undefined) return undefined;
+    }
+    if (this.#aliases.size >= DIRECTORIES) this.#aliases = new Map([['', this.#rootDirectory]]);
+    this.#aliases.set(key, directory);
+    return directory;
+  }
+
+  /** A link target's parents: not cleaned, so that `..` goes up from where a link has led. Makes nothing that no layer has. */
+  resolveTarget(components: readonly ByteString[]): Directory | undefined {
+    this.#links = 0;
+    let directory: Directory | undefined = this.#rootDirectory;
+    for (const component of components) {
+      if (component === '' || component === '.') continue;
+      directory = this.#step(directory, component, false);
+      if (directory === undefined) return undefined;
+    }
+    return directory;
+  }
+
+  /** A descriptor (O_PATH) of the directory, good until the next call of this tree. */
+  descriptor(directory: Directory): number {
+    const { path } = directory;
+    if (path === '') return this.#options.root;
+    let fd = this.#descriptors.get(path);
+    if (fd !== undefined) {
+      this.#descriptors.delete(path);
+      this.#descriptors.set(path, fd);
+      return fd;
+    }
+    fd = openat2(this.#options.root, toPath(path), O_PATH | constants.O_DIRECTORY, INSIDE);
+    if (this.#descriptors.size >= DESCRIPTORS) {
+      const [oldest, stale] = this.#descriptors.entries().next().value!;
+      this.#descriptors.delete(oldest);
+      closeSync(stale);
+    }
+    this.#descriptors.set(path, fd);
+    return fd;
+  }
+
+  /** The child of a directory as a directory, which exists; used when an entry made it. */
+  child(parent: Directory, name: ByteString): Directory {
+    const path = join(parent.path, name);
+    const known = this.#directories.get(path);
+    return known ?? this.#remember(path, this.#mergedBelow(parent, name));
+  }
+
+  /**
+   * What was at `path` is gone, replaced or hidden, so no resolution that went through it may be remembered. Cheap for what no resolution can have
+   * gone through: all but directories and links that were followed.
+   */
+  removed(path: ByteString, wasDirectory: boolean): void {
+    if (wasDirectory || this.#followed.has(path)) this.forget();
+  }
+
+  /** Forgets every resolution; descriptors given out before are closed. */
+  forget(): void {
+    this.#followed.clear();
+    this.#aliases = new Map([['', this.#rootDirectory]]);
+    this.#directories = new Map([['', this.#rootDirectory]]);
+    this.close();
+  }
+
+  /** Closes every descriptor; the tree may be used again. */
+  close(): void {
+    for (const fd of this.#descriptors.values()) closeSync(fd);
+    this.#descriptors.clear();
+  }
+
+  #step(parent: Directory, name: ByteString, make: boolean): Directory | undefined {
+    if (name === '..') return this.#parentOf(parent);
+    const path = join(parent.path, name);
+    const known = this.#directories.get(path);
+    if (known !== undefined) return known;
+    if (path.length > PATH_BYTES) throw invalidEntry(this.#options.subject, path, 'path is too long');
+
+    const dirfd = this.descriptor(parent);
+    let status = tryFstatat(dirfd, toPath(name));
+    const hidden = status !== undefined && this.#options.overlay && isWhiteout(status);
+    if (hidden) status = undefined;
+    if (status !== undefined) {
+      if (status.kind === 'directory') return this.#remember(path, this.#mergedBelow(parent, name));
+      if (status.kind === 'symlink') return this.#follow(parent, path, readlinkat(dirfd, toPath(name)), make);
+      throw invalidEntry(this.#options.subject, path, 'is not a directory');
+    }
+    if (!hidden && parent.merged.length > 0) {
+      const lower = this.#options.lower!;
+      const found = lower.lookup(parent.path, parent.merged, name);
+      if (found !== undefined) {
+        if (found.status.kind === 'directory')
+          return this.#copyUp(parent, name, found.layer, found.merged, found.status);
+        if (found.status.kind === 'symlink') {
+          const target = lower.within(parent.path, found.layer, (fd) => readlinkat(fd, toPath(name)));
+          return this.#follow(parent, path, target, make);
+        }
+        throw invalidEntry(this.#options.subject, path, 'is not a directory');
+      }
+    }
+    return make ? this.#make(parent, name, hidden) : undefined;
+  }
+
+  #parentOf(directory: Directory): Directory {
+    const slash = directory.path.lastIndexOf('/');
+    if (slash <= 0) return this.#rootDirectory;
+    const path = directory.path.slice(0, slash);
+    // It may have been forgotten, but it exists, and no component of a real path is a link.
+    return this.#directories.get(path) ?? this.#reopen(path);
+  }
+
+  #reopen(path: ByteString): Directory {
+    let directory = this.#rootDirectory;
+    for (const component of path.split('/')) directory = this.child(directory, component);
+    return directory;
+  }
+
+  #follow(parent: Directory, link: ByteString, target: Buffer, make: boolean): Directory | undefined {
+    if (++this.#links > LINKS) {
+      throw invalidEntry(this.#options.subject, link, 'too many levels of symbolic links');
+    }
+    this.#followed.add(link);
+    const text = toByteString(target);
+    let directory: Directory | undefined = text.startsWith('/') ? this.#rootDirectory : parent;
+    for (const component of text.split('/')) {
+      if (component === '' || component === '.') continue;
+      directory = this.#step(directory, component, make);
+      if (directory === undefined) return undefined;
+    }
+    return directory;
+  }
+
+  #mergedBelow(parent: Directory, name: ByteString): readonly number[] {
+    if (parent.merged.length === 0 || isOpaque(this.descriptor(parent), name)) return [];
+    return this.#options.lower!.lookup(parent.path, parent.merged, name)?.merged ?? [];
+  }
+
+  /** A directory that no layer has: 0755, the extracting process's own, as containerd makes it. */
+  #make(parent: Directory, name: ByteString, wasWhiteout: boolean): Directory {
+    const dirfd = this.descriptor(parent);
+    const path = toPath(name);
+    if (wasWhiteout) unlinkat(dirfd, path);
+    mkdirat(dirfd, path, 0o755);
+    fchmodat(dirfd, path, 0o755);
+    if (wasWhiteout) lsetxattr(fdPath(dirfd, path), OPAQUE, Buffer.from('y'));
+    const made = join(parent.path, name);
+    this.#options.onImplied(made, undefined);
+    return this.#remember(made, []);
+  }
+
+  /** The upper directory gets a directory of its own with the attributes of the lower one, as overlayfs makes it when something below is written. */
+  #copyUp(
+    parent: Directory,
+    name: ByteString,
+    layer: number,
+    merged: readonly number[],
+    status: FileStatus,
+  ): Directory {
+    const dirfd = this.descriptor(parent);
+    const attributes = this.#options.lower!.within(parent.path, layer, (fd) => attributesOf(fd, name, status));
+    mkdirat(dirfd, toPath(name), 0o700);
+    setEntry(dirfd, name, attributes, false, this.#options.omissions);
+    const path = join(parent.path, name);
+    this.#options.onImplied(path, status);
+    return this.#remember(path, merged);
+  }
+
+  #remember(path: ByteString, merged: readonly number[]): Directory {
+    if (this.#directories.size >= DIRECTORIES) this.#directories = new Map([['', this.#rootDirectory]]);
+    const directory: Directory = { path, merged };
+    this.#directories.set(path, directory);
+    return directory;
+  }
+}
