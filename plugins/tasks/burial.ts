@@ -1,0 +1,111 @@
+/**
+ * How a task is taken away, from the kindest means to the last: the shim's own Shutdown, SIGTERM, SIGKILL, the shim binary's `delete`, and what it cannot do.
+ * Every step has an end, and none keeps the next one from being tried.
+ */
+
+import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
+import { Failure } from 'troupe/plugin';
+import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
+import { isListening } from 'troupe/sys';
+import { now } from '../lib/timestamp/timestamp.ts';
+import type { TasksHost } from './host.ts';
+import { deleteByShim } from './shim-process.ts';
+import { endProcess, findShim, isRunning, plausiblePid } from './shim-pid.ts';
+import type { Task } from './task.ts';
+
+/** What a process that was killed leaves as its status: 128 + SIGKILL. */
+export const killedStatus = 137;
+
+/** A status for an end that nobody saw; the API's own word for it. */
+const unknownStatus = 255;
+
+/** Asks a shim whose task is deleted to end, and makes it when it does not. `shared`: it has other tasks, and will not. */
+export async function retireShim(host: TasksHost, task: Task, shared: boolean): Promise<void> {
+  const { shim } = task;
+  if (shim?.alive) {
+    try {
+      await shim.call('shutdown', { id: task.id, now: false }, { timeout: host.timeouts.shutdown });
+    } catch {
+      // A shim may end before its answer has left.
+    }
+    if (!shared) await settledWithin(shim.closed, host.timeouts.shutdown);
+    shim.close();
+  }
+  if (!shared) await endShim(host, task);
+}
+
+/** Ends the process of a shim that does not end by itself. True when it is known to be gone. */
+export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
+  const shimPid = task.shimPid ?? findShim(task.binary, task.namespace, task.id, host.daemon.address);
+  // A shim that never said its pid and that no command line names: gone, as far as can be seen.
+  if (shimPid === undefined) return !task.shim?.alive;
+  if (!isRunning(shimPid)) return true;
+  host.log.warn('ending a shim that does not end by itself', {
+    namespace: task.namespace,
+    id: task.id,
+    pid: shimPid.pid,
+  });
+  return endProcess(shimPid, Math.min(1000, host.timeouts.cleanup));
+}
+
+/** What a task whose shim is dead ended with; undefined when there never was a process. Ends what of the container still runs. */
+export async function cleanAfterShim(host: TasksHost, task: Task): Promise<TaskExit | undefined> {
+  const { namespace, id, binary } = task;
+  const initPid = task.pid || task.bundle.initPid() || 0;
+  const reply = await deleteByShim(host, { namespace, id, bundle: task.bundle.path, binary });
+  const orphan = reply === undefined && initPid !== 0 && killOrphan(host, task, initPid);
+  if (reply === undefined && initPid === 0) return undefined;
+  return {
+    containerId: id,
+    id,
+    pid: reply !== undefined && plausiblePid(reply.pid) ? reply.pid : initPid,
+    exitStatus: reply?.exitStatus ?? (orphan ? killedStatus : unknownStatus),
+    exitedAt: reply?.exitedAt ?? now(),
+  };
+}
+
+/** Kills a container's first process, and by it all of its pid namespace, where the shim's binary could not; only when its cgroup says that it is this container's. */
+function killOrphan(host: TasksHost, task: Task, pid: number): boolean {
+  try {
+    const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8').split('\n');
+    if (!plausiblePid(pid) || !cgroups.some((line) => line.endsWith(`/${task.namespace}/${task.id}`))) return false;
+    host.log.warn('killing a container that its shim left behind', { namespace: task.namespace, id: task.id, pid });
+    process.kill(pid, 'SIGKILL');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes the socket's file of a dead shim, which a kill leaves behind; one that somebody listens at, or that is none of ours, stays. */
+export function unlinkDeadSocket(path: string): void {
+  try {
+    const stat = lstatSync(path);
+    if (stat.isSocket() && stat.uid === process.getuid?.() && !isListening(path)) unlinkSync(path);
+  } catch {
+    // Gone, or not ours to judge.
+  }
+}
+
+/** True when `event` came about in `limit` ms. */
+export async function settledWithin(event: Promise<unknown>, limit: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, limit, false);
+  const settled = (): void => resolve(true);
+  event.then(settled, settled);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Removes a bundle whose task is over. What cannot be removed now is named in the log and tried again at the next start. */
+export async function removeBundle(host: TasksHost, task: Task): Promise<void> {
+  try {
+    await task.bundle.remove();
+  } catch (error) {
+    const { namespace, id } = task;
+    host.log.error('bundle not removed', { namespace, id, path: task.bundle.path, error: Failure.from(error).message });
+  }
+}

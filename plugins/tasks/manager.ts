@@ -1,0 +1,386 @@
+/**
+ * The tasks of the daemon, by namespace and id: made, found again after a start, and taken away when they are deleted or their shim dies.
+ * What changes a task's existence holds its lock; what only asks the shim does not.
+ */
+
+import { Failure } from 'troupe/plugin';
+import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
+import type { DeleteResponse, StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
+import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
+import { Bundle, removeTree, scanBundles, sweepWork } from './bundle.ts';
+import { cleanAfterShim, endShim, removeBundle, retireShim, settledWithin, unlinkDeadSocket } from './burial.ts';
+import { type CreateOptions, createTask } from './creation.ts';
+import { type Exit, ExitLedger } from './exits.ts';
+import type { TasksHost } from './host.ts';
+import { KeyedLock } from './keyed-lock.ts';
+import { addressOf, reconnect } from './reconnect.ts';
+import type { ShimCallOptions } from './shim.ts';
+import { shimPid } from './shim-pid.ts';
+import { ShimLog } from './shim-log.ts';
+import { Task } from './task.ts';
+
+/** What one generation hands to the next. The tasks themselves are found on disk. */
+export interface ManagerState {
+  readonly exits: readonly Exit[];
+}
+
+/** A shim gives up an exit event that it could not deliver after five tries with 1, 2, … 5 s between them; after this much, ms, it is the daemon's to publish. */
+const undeliveredAfter = 20_000;
+
+/** Pauses between two questions to a suspect, ms: doubled from the first to the second. */
+const suspectPause = { first: 1000, longest: 30_000 };
+
+export class TaskManager {
+  readonly exits = new ExitLedger();
+  readonly #host: TasksHost;
+  readonly #tasks = new Map<string, Task>();
+  /** Found on disk and not heard of yet. */
+  readonly #loading = new Map<string, Promise<void>>();
+  readonly #creating = new Map<string, Promise<unknown>>();
+  readonly #locks = new KeyedLock();
+  readonly #overdue = new Map<Task, { timer: NodeJS.Timeout; exit: TaskExit }>();
+  #serving: AbortController | undefined;
+
+  constructor(host: TasksHost) {
+    this.#host = host;
+  }
+
+  /** Takes charge: finds every shim again, each in its own time; calls for a task that is still looked for wait for it, the start of the daemon does not. */
+  activate(state: ManagerState | undefined): void {
+    this.#serving = new AbortController();
+    if (state !== undefined) this.exits.import(state.exits);
+    for (const task of this.#tasks.values()) {
+      task.log?.resume();
+      if (task.condition === 'suspect') void this.#askAgain(task, this.#serving.signal);
+      else if (!task.shim?.alive) void this.#bury(task, 'shim disconnected');
+    }
+    const { bundles, trash } = scanBundles(this.#host.state);
+    for (const { namespace, id } of bundles) {
+      const key = keyOf(namespace, id);
+      if (this.#tasks.has(key)) continue;
+      const loaded = this.#locks.run(key, () => this.#load(namespace, id)).finally(() => this.#loading.delete(key));
+      this.#loading.set(key, loaded);
+    }
+    void this.#sweep(trash);
+  }
+
+  /** Lets go: no timers, no cleaning up, no reading of logs. Connections stay, for the calls that still wait on them. */
+  suspend(): ManagerState {
+    this.#serving?.abort();
+    this.#serving = undefined;
+    for (const { timer } of this.#overdue.values()) clearTimeout(timer);
+    for (const task of this.#tasks.values()) task.log?.pause();
+    return { exits: this.exits.export() };
+  }
+
+  /** Closes every connection; shims and containers live on. */
+  stop(): void {
+    this.suspend();
+    this.#overdue.clear();
+    for (const task of this.#tasks.values()) task.letGo();
+    this.#tasks.clear();
+  }
+
+  /** Resolves when every bundle that the last activation found has been judged. */
+  async loaded(): Promise<void> {
+    await Promise.allSettled(this.#loading.values());
+  }
+
+  /** @throws Failure NotFound */
+  async find(namespace: string, id: string): Promise<Task> {
+    const key = keyOf(namespace, id);
+    await (this.#loading.get(key) ?? (this.#tasks.has(key) ? undefined : this.#creating.get(key)))?.catch(() => {});
+    const task = this.#tasks.get(key);
+    if (task === undefined) throw new Failure('NotFound', `task ${id} not found: not found`);
+    return task;
+  }
+
+  /** Tasks of one namespace, or all. Waits a moment, not longer than a State call may take, for those that are still looked for. */
+  async list(namespace?: string): Promise<Task[]> {
+    if (this.#loading.size > 0) await settledWithin(this.loaded(), this.#host.timeouts.state);
+    return [...this.#tasks.values()].filter((task) => namespace === undefined || task.namespace === namespace);
+  }
+
+  /** @throws Failure AlreadyExists, or what the shim says; leaves nothing behind then. */
+  async create(options: CreateOptions): Promise<Task> {
+    const { namespace, id } = options;
+    const key = keyOf(namespace, id);
+    const created = this.#locks.run(key, async () => {
+      if (this.#tasks.has(key)) throw new Failure('AlreadyExists', `task ${id}: already exists`);
+      const bundle = new Bundle(this.#host.state, this.#host.root, namespace, id);
+      const task = await createTask(this.#host, bundle, options, (path) => this.#usesSocket(path));
+      this.#tasks.set(key, task);
+      this.#watch(task);
+      return task;
+    });
+    this.#creating.set(key, created);
+    try {
+      return await created;
+    } finally {
+      if (this.#creating.get(key) === created) this.#creating.delete(key);
+    }
+  }
+
+  /** Deletes a stopped task. @throws Failure NotFound, FailedPrecondition while it runs. */
+  async delete(namespace: string, id: string, options: ShimCallOptions): Promise<DeleteResponse> {
+    const task = await this.find(namespace, id);
+    const reply = await this.#locks.run(keyOf(namespace, id), async () => {
+      if (task.condition === 'gone') throw new Failure('NotFound', `task ${id} not found: not found`);
+      return this.#delete(task, options);
+    });
+    if (reply !== undefined) return reply;
+    const exit = await this.whenEnded(task, options.signal);
+    if (exit === undefined) throw new Failure('NotFound', `task ${id} not found: not found`);
+    return exit;
+  }
+
+  /** The exit of a task whose shim died, once that has been cleaned up. @throws the signal's reason. */
+  async whenEnded(task: Task, signal: AbortSignal | undefined): Promise<TaskExit | undefined> {
+    if (signal === undefined) return task.ended;
+    await Promise.race([task.ended, abortion(signal)]);
+    signal.throwIfAborted();
+    return task.ended;
+  }
+
+  /**
+   * Signals the task. A SIGKILL that the shim neither confirms nor refuses, while it answers nothing else either, is carried out without it: the shim is ended,
+   * and its binary cleans up. Nothing less than a SIGKILL says that the container may die of it.
+   */
+  async kill(
+    task: Task,
+    request: { execId: string; signal: number; all: boolean },
+    options: ShimCallOptions,
+  ): Promise<void> {
+    const final = request.signal === 9 && request.execId === '';
+    const { kill } = this.#host.timeouts;
+    const timeout = final ? Math.min(kill, options.timeout === 'none' ? kill : options.timeout) : options.timeout;
+    try {
+      await task.connection.call('kill', { id: task.id, ...request }, { ...options, timeout });
+    } catch (error) {
+      const silent = Failure.is(error, 'DeadlineExceeded') || task.shim === undefined;
+      if (!final || !silent || (await this.#answers(task)) || this.#shared(task)) throw error;
+      if (!(await endShim(this.#host, task))) throw error;
+      await this.#bury(task, 'shim did not answer a SIGKILL of its container');
+    }
+  }
+
+  /** Takes an exit that its shim has published. */
+  noteExit(exit: Exit): void {
+    this.exits.note(exit);
+  }
+
+  async #delete(task: Task, options: ShimCallOptions): Promise<DeleteResponse | undefined> {
+    await this.#publishOverdue(task);
+    const shim = task.connection;
+    let reply: DeleteResponse | undefined;
+    let failure: Failure | undefined;
+    try {
+      reply = await shim.call('delete', { id: task.id, execId: '' }, options);
+    } catch (error) {
+      if (!shim.alive) return undefined; // Its death is noticed elsewhere, and told by `ended`.
+      if (!Failure.is(error, 'NotFound')) throw error;
+      failure = error;
+    }
+    // From here on the end of the connection is no news.
+    task.condition = 'gone';
+    await retireShim(this.#host, task, this.#shared(task));
+    await this.#forget(task, undefined);
+    if (failure !== undefined) throw failure;
+    return reply;
+  }
+
+  async #load(namespace: string, id: string): Promise<void> {
+    const bundle = new Bundle(this.#host.state, this.#host.root, namespace, id);
+    const binary = bundle.binary();
+    const about = { namespace, id };
+    if (binary === undefined) {
+      this.#host.log.info('removing a bundle in which no shim was started', about);
+      await removeBundle(this.#host, new Task(bundle, ''));
+      return;
+    }
+    const task = new Task(bundle, binary);
+    try {
+      task.log = new ShimLog(bundle, this.#host.log);
+    } catch (error) {
+      this.#host.log.warn('shim log cannot be opened', { ...about, error: Failure.from(error).message });
+    }
+    this.#tasks.set(keyOf(namespace, id), task);
+    if ((await this.#judge(task)) || this.#serving === undefined) return;
+    this.#host.log.warn('shim does not answer; it will be asked again', about);
+    task.condition = 'suspect';
+    void this.#askAgain(task, this.#serving.signal);
+  }
+
+  /** Looks for the task's shim and does what that asks for. The task's lock is held. False when the shim is there and silent. */
+  async #judge(task: Task): Promise<boolean> {
+    const { namespace, id } = task;
+    const found = await reconnect(this.#host, task);
+    if (task.condition === 'gone' || this.#serving === undefined) return true;
+    if (found.verdict === 'silent') return false;
+    if (found.verdict === 'alive') {
+      task.condition = 'running';
+      this.#watch(task);
+      this.#expectExit(task, found.state);
+    } else if (found.verdict === 'empty') {
+      this.#host.log.info('ending a shim that was never given its task', { namespace, id });
+      task.condition = 'gone';
+      await retireShim(this.#host, task, this.#shared(task));
+      await this.#forget(task, undefined);
+    } else {
+      await this.#clean(task, found.reason);
+    }
+    return true;
+  }
+
+  /** Asks a suspect, less and less often, until it answers or its socket closes. */
+  async #askAgain(task: Task, signal: AbortSignal): Promise<void> {
+    let pause = suspectPause.first;
+    for (;;) {
+      const closed = task.shim?.closed ?? new Promise<never>(() => {});
+      await settledWithin(Promise.race([closed, abortion(signal)]), pause);
+      if (signal.aborted || task.condition !== 'suspect') return;
+      pause = Math.min(pause * 2, suspectPause.longest);
+      const settled = await this.#locks.run(keyOf(task.namespace, task.id), async () => {
+        return signal.aborted || task.condition !== 'suspect' || (await this.#judge(task));
+      });
+      if (settled) return;
+    }
+  }
+
+  #watch(task: Task): void {
+    const { shim } = task;
+    if (shim === undefined) return;
+    if (task.shimPid === undefined) void this.#learnShimPid(task);
+    void shim.closed.then(() => {
+      if (this.#serving !== undefined && task.condition !== 'gone' && task.shim === shim)
+        void this.#bury(task, 'shim disconnected');
+    });
+  }
+
+  async #learnShimPid(task: Task): Promise<void> {
+    try {
+      const { shimPid: claimed } = await task.connection.call(
+        'connect',
+        { id: task.id },
+        { timeout: this.#host.timeouts.load },
+      );
+      task.shimPid = shimPid(claimed, task.binary);
+    } catch {
+      // Then it cannot be ended by force; everything else works.
+    }
+  }
+
+  /** A stopped task after a start: its exit may have been published before, may still come from the shim, or be lost. */
+  #expectExit(task: Task, state: StateResponse): void {
+    if (state.status !== Status.STOPPED) return;
+    const exit: TaskExit = {
+      containerId: task.id,
+      id: task.id,
+      pid: state.pid,
+      exitStatus: state.exitStatus,
+      exitedAt: state.exitedAt,
+    };
+    const at = state.exitedAt === undefined ? 0 : Number(state.exitedAt.seconds) * 1000;
+    const wait = Math.min(undeliveredAfter, Math.max(0, at + undeliveredAfter - Date.now()));
+    const timer = setTimeout(() => void this.#publishOverdue(task), wait);
+    timer.unref();
+    this.#overdue.set(task, { timer, exit });
+  }
+
+  async #publishOverdue(task: Task): Promise<void> {
+    const overdue = this.#overdue.get(task);
+    if (overdue === undefined) return;
+    clearTimeout(overdue.timer);
+    this.#overdue.delete(task);
+    await this.#publishExit(task, overdue.exit);
+  }
+
+  async #publishExit(task: Task, event: TaskExit): Promise<void> {
+    try {
+      await this.exits.publishOnce({ namespace: task.namespace, event }, this.#host.publishExit);
+    } catch (error) {
+      const { namespace, id } = task;
+      this.#host.log.error('exit not published', { namespace, id, error: Failure.from(error).message });
+    }
+  }
+
+  async #bury(task: Task, reason: string): Promise<void> {
+    await this.#locks.run(keyOf(task.namespace, task.id), async () => {
+      if (task.condition !== 'gone' && this.#serving !== undefined) await this.#clean(task, reason);
+    });
+  }
+
+  async #clean(task: Task, reason: string): Promise<void> {
+    const { namespace, id } = task;
+    this.#host.log.warn('cleaning up after a dead shim', { namespace, id, reason });
+    await this.#publishOverdue(task);
+    task.condition = 'gone';
+    if (!this.#shared(task)) await endShim(this.#host, task);
+    const exit = await cleanAfterShim(this.#host, task);
+    await this.#forget(task, exit);
+    if (exit === undefined) return;
+    await this.#publishExit(task, exit);
+    try {
+      const { pid, exitStatus, exitedAt } = exit;
+      await this.#host.publishDelete(namespace, { containerId: id, id: '', pid, exitStatus, exitedAt });
+    } catch (error) {
+      this.#host.log.error('deletion not published', { namespace, id, error: Failure.from(error).message });
+    }
+  }
+
+  async #forget(task: Task, exit: TaskExit | undefined): Promise<void> {
+    const { path } = task.shim?.address ?? addressOf(this.#host, task);
+    await removeBundle(this.#host, task);
+    unlinkDeadSocket(path);
+    const overdue = this.#overdue.get(task);
+    if (overdue !== undefined) clearTimeout(overdue.timer);
+    this.#overdue.delete(task);
+    const key = keyOf(task.namespace, task.id);
+    if (this.#tasks.get(key) === task) this.#tasks.delete(key);
+    task.finish(exit);
+  }
+
+  async #answers(task: Task): Promise<boolean> {
+    try {
+      await task.connection.call('state', { id: task.id, execId: '' }, { timeout: this.#host.timeouts.state });
+      return true;
+    } catch (error) {
+      return !Failure.is(error, 'DeadlineExceeded') && !Failure.is(error, 'Unavailable');
+    }
+  }
+
+  /** Another task has the same shim, which must then not be ended for this one. */
+  #shared(task: Task): boolean {
+    return task.shim !== undefined && this.#usesSocket(task.shim.address.path, task);
+  }
+
+  #usesSocket(path: string, except?: Task): boolean {
+    return [...this.#tasks.values()].some((task) => task !== except && task.shim?.address.path === path);
+  }
+
+  async #sweep(trash: readonly string[]): Promise<void> {
+    const { state, root, log } = this.#host;
+    try {
+      for (const path of trash) await removeTree(path);
+      await this.loaded();
+      const owned = (namespace: string, id: string): boolean => {
+        const key = keyOf(namespace, id);
+        return this.#tasks.has(key) || this.#creating.has(key) || this.#serving === undefined;
+      };
+      await sweepWork(state, root, owned);
+    } catch (error) {
+      log.warn('leftovers of tasks not removed', { error: Failure.from(error).message });
+    }
+  }
+}
+
+function keyOf(namespace: string, id: string): string {
+  return `${namespace}/${id}`;
+}
+
+function abortion(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,104 @@
+/**
+ * The process of a shim, so that a shim that no longer listens can be ended. A pid is what the shim says of itself, so it is believed only when that process runs the
+ * shim's binary, and it is signalled only while it is still the same process.
+ */
+
+import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface ShimPid {
+  readonly pid: number;
+  /** Ticks since boot, from /proc/PID/stat: with the pid it names one process. */
+  readonly startTime: string;
+}
+
+/** The process, or undefined when there is none, it is one that no shim can be, or it runs something other than `binary`. */
+export function shimPid(pid: number, binary: string): ShimPid | undefined {
+  if (!plausiblePid(pid)) return undefined;
+  const startTime = startTimeOf(pid);
+  return startTime !== undefined && runs(pid, binary) ? { pid, startTime } : undefined;
+}
+
+/**
+ * The shim of a task by its command line (`-namespace NS … -id ID … -address ADDRESS`, which every shim's daemon carries): for one that does not say its pid.
+ * Reads all of /proc, so only on the way to ending it.
+ */
+export function findShim(binary: string, namespace: string, id: string, address: string): ShimPid | undefined {
+  for (const name of readdirSync('/proc')) {
+    if (!/^[0-9]+$/.test(name)) continue;
+    const words = commandLine(Number(name));
+    const says = (flag: string, value: string): boolean =>
+      words[words.indexOf(flag) + 1] === value && words.includes(flag);
+    if (says('-namespace', namespace) && says('-id', id) && says('-address', address)) {
+      const found = shimPid(Number(name), binary);
+      if (found !== undefined) return found;
+    }
+  }
+  return undefined;
+}
+
+function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`).toString().split('\0');
+  } catch {
+    return [];
+  }
+}
+
+/** A pid that a shim may claim for itself or a container: not init's, not the daemon's, none that is negative in C. */
+export function plausiblePid(pid: number): boolean {
+  return pid > 1 && pid < 2 ** 31 && pid !== process.pid;
+}
+
+export function isRunning({ pid, startTime }: ShimPid): boolean {
+  return startTimeOf(pid) === startTime;
+}
+
+/** SIGTERM, and SIGKILL when that has no effect in `patience` ms. Resolves when the process is gone, or would not go in as long again. */
+export async function endProcess(process: ShimPid, patience: number): Promise<boolean> {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (!send(process, signal)) return true;
+    const deadline = performance.now() + patience;
+    while (performance.now() < deadline) {
+      if (!isRunning(process)) return true;
+      await delay(10);
+    }
+  }
+  return !isRunning(process);
+}
+
+function send(target: ShimPid, signal: NodeJS.Signals): boolean {
+  if (!isRunning(target)) return false;
+  try {
+    process.kill(target.pid, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Undefined for a process that is gone, a zombie included: it holds nothing any more and waits for its parent alone. */
+function startTimeOf(pid: number): string | undefined {
+  try {
+    // The name, in parentheses, may hold anything; what follows the last one is fields from the third on.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Its executable is the binary, or (a script) one of its arguments is. */
+function runs(pid: number, binary: string): boolean {
+  try {
+    const real = realpathSync(binary);
+    const executable = readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
+    if (executable === real || executable === binary) return true;
+    return commandLine(pid)
+      .slice(0, 4)
+      .some((word) => word === real || word === binary);
+  } catch {
+    return false;
+  }
+}
