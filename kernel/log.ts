@@ -5,7 +5,15 @@ import pino from 'pino';
 export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'panic';
 const rank = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, panic: 60 } as const;
 /** containerd writes logrus' names. */
-const shown = { trace: 'trace', debug: 'debug', info: 'info', warn: 'warning', error: 'error', fatal: 'fatal', panic: 'panic' } as const;
+const shown = {
+  trace: 'trace',
+  debug: 'debug',
+  info: 'info',
+  warn: 'warning',
+  error: 'error',
+  fatal: 'fatal',
+  panic: 'panic',
+} as const;
 
 export interface Logger {
   write(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -16,7 +24,16 @@ export function createLogger(level: Level, format: 'text' | 'json'): Logger {
   const threshold = rank[level];
   const enabled = (each: Level) => rank[each] >= threshold;
   if (format === 'json') {
-    const json = pino({ level: 'trace', base: null, timestamp: pino.stdTimeFunctions.isoTime, messageKey: 'msg', formatters: { level: (label) => ({ level: label }) } }, pino.destination({ dest: 2, sync: true }));
+    const json = pino(
+      {
+        level: 'trace',
+        base: null,
+        timestamp: pino.stdTimeFunctions.isoTime,
+        messageKey: 'msg',
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      pino.destination({ dest: 2, sync: true }),
+    );
     return {
       enabled,
       write: (each, message, fields) => {
@@ -47,5 +64,10 @@ function emit(line: string): void {
 
 /** As logrus quotes: bare when it is only word characters; control characters escaped, so that an image's bytes cannot write to the terminal. */
 function quoted(text: string): string {
-  return /^[\w.@/:+-]+$/.test(text) ? text : JSON.stringify(text).replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return /^[\w.@/:+-]+$/.test(text)
+    ? text
+    : JSON.stringify(text).replace(
+        /[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+        (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+      );
 }

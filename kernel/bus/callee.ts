@@ -146,7 +146,11 @@ export class IncomingCall {
 
   fail(failure: Failure): void {
     this.#wire.forget(this.id);
-    this.#wire.post([frameKind.fail, this.id, failure.code, failure.message, failure.details ?? null], undefined, this.priority);
+    this.#wire.post(
+      [frameKind.fail, this.id, failure.code, failure.message, failure.details ?? null],
+      undefined,
+      this.priority,
+    );
   }
 
   refuse(): void {

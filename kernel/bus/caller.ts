@@ -58,7 +58,18 @@ export class CallerLink extends LinkEnd {
     const pending = new Pending(id, options.priority, sink, this.#wire);
     this.#pending.set(id, pending);
     this.post(
-      [frameKind.call, id, method, flags, meta.from, meta.namespace, meta.lease, meta.deadline, meta.trace, meta.cursor],
+      [
+        frameKind.call,
+        id,
+        method,
+        flags,
+        meta.from,
+        meta.namespace,
+        meta.lease,
+        meta.deadline,
+        meta.trace,
+        meta.cursor,
+      ],
       payload,
       options.priority,
     );

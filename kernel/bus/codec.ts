@@ -43,7 +43,11 @@ export class Batch {
     for (const { header, payload, slab } of this.#parts) {
       view.setUint32(at, header.byteLength, true);
       // 0 is "no payload", so that an empty message can be told from none: lengths are sent plus one.
-      view.setUint32(at + 4, payload === undefined ? 0 : slab ? inSlab | payload.byteLength : payload.byteLength + 1, true);
+      view.setUint32(
+        at + 4,
+        payload === undefined ? 0 : slab ? inSlab | payload.byteLength : payload.byteLength + 1,
+        true,
+      );
       out.set(header, at + 8);
       at += 8 + header.byteLength;
       if (payload !== undefined) {
@@ -87,7 +91,8 @@ export class BatchReader {
     const payloadLength = slab ? marked - inSlab : Math.max(0, marked - 1);
     const start = this.#at + 8;
     const end = start + headerLength + payloadLength;
-    if (end > this.#bytes.byteLength) throw new RangeError(`frame of ${end - start} bytes in a batch of ${this.#bytes.byteLength}`);
+    if (end > this.#bytes.byteLength)
+      throw new RangeError(`frame of ${end - start} bytes in a batch of ${this.#bytes.byteLength}`);
     this.#at = end;
     const header: unknown = unpackr.unpack(this.#bytes.subarray(start, start + headerLength));
     if (!Array.isArray(header) || typeof header[0] !== 'number' || typeof header[1] !== 'number') {

@@ -61,7 +61,8 @@ export class Deadlines {
   sweep(): void {
     const now = Math.floor(this.#now() / tickMs);
     // After a jump of the wall clock or a long stall walking tick by tick could take long; the buckets that exist are few.
-    const due = now - this.#last > 1000 ? [...this.#buckets.keys()].filter((tick) => tick <= now) : range(this.#last + 1, now);
+    const due =
+      now - this.#last > 1000 ? [...this.#buckets.keys()].filter((tick) => tick <= now) : range(this.#last + 1, now);
     this.#last = now;
     for (const tick of due) {
       const bucket = this.#buckets.get(tick);

@@ -49,7 +49,8 @@ export abstract class LinkEnd {
 
   protected post(header: readonly unknown[], payload: Uint8Array | undefined, priority: Priority): void {
     if (this.#closed) return;
-    const reference = payload !== undefined && payload.byteLength >= slabThreshold ? this.#intoSlab(payload) : undefined;
+    const reference =
+      payload !== undefined && payload.byteLength >= slabThreshold ? this.#intoSlab(payload) : undefined;
     this.#batches[priority].add(header, reference ?? payload, reference !== undefined);
     if (this.#flushing) return;
     this.#flushing = true;

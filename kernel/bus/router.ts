@@ -112,9 +112,15 @@ export class Router {
   /** Provider of a contract: the one called `name`, or the only or unnamed one. Throws Unimplemented when there is none. */
   provider(contract: string, name = ''): Provider {
     const providers = this.#routes[contract];
-    const found = name === '' ? (providers?.find((each) => each.name === '') ?? providers?.[0]) : providers?.find((each) => each.name === name);
+    const found =
+      name === ''
+        ? (providers?.find((each) => each.name === '') ?? providers?.[0])
+        : providers?.find((each) => each.name === name);
     if (found === undefined) {
-      throw new Failure('Unimplemented', `no plugin serves ${contract}${name === '' ? '' : ` as "${name}"`}: not implemented`);
+      throw new Failure(
+        'Unimplemented',
+        `no plugin serves ${contract}${name === '' ? '' : ` as "${name}"`}: not implemented`,
+      );
     }
     return found;
   }
@@ -122,7 +128,14 @@ export class Router {
   call(provider: Provider, method: string, request: RouteRequest, sink: RouteSink): RoutedCall {
     const policy = provider.methods[method.slice(method.indexOf('/') + 1)] ?? defaultPolicy;
     const slot = this.#slot(provider.slot);
-    const call = new RoutedCall(this, slot, method, { ...request, meta: { ...request.meta, from: request.meta.from || this.#self } }, policy, sink);
+    const call = new RoutedCall(
+      this,
+      slot,
+      method,
+      { ...request, meta: { ...request.meta, from: request.meta.from || this.#self } },
+      policy,
+      sink,
+    );
     call.begin();
     return call;
   }
@@ -184,7 +197,10 @@ export class Router {
   /** @internal */
   wait(slot: Slot, call: RoutedCall): void {
     if (slot.waiting.size >= waitingCalls || slot.bytes + call.bytes > waitingBytes) {
-      throw new Failure('ResourceExhausted', `plugin ${slot.name} is restarting and ${slot.waiting.size} calls wait for it: resource exhausted`);
+      throw new Failure(
+        'ResourceExhausted',
+        `plugin ${slot.name} is restarting and ${slot.waiting.size} calls wait for it: resource exhausted`,
+      );
     }
     slot.waiting.add(call);
     slot.bytes += call.bytes;
@@ -247,14 +263,27 @@ export class RoutedCall implements CallSink, Expiring {
   #unproven: Uint8Array[] | undefined;
   #writable = true;
 
-  constructor(router: Router, slot: Slot, method: string, request: RouteRequest, policy: MethodPolicy, sink: RouteSink) {
+  constructor(
+    router: Router,
+    slot: Slot,
+    method: string,
+    request: RouteRequest,
+    policy: MethodPolicy,
+    sink: RouteSink,
+  ) {
     this.#router = router;
     this.#slot = slot;
     this.#method = method;
     this.#policy = policy;
     this.#sink = sink;
-    this.#deadline = request.meta.deadline !== 0 || policy.unbounded || !request.complete || !request.single ? request.meta.deadline : Date.now() + policy.deadlineMs;
-    this.#request = this.#deadline === request.meta.deadline ? request : { ...request, meta: { ...request.meta, deadline: this.#deadline } };
+    this.#deadline =
+      request.meta.deadline !== 0 || policy.unbounded || !request.complete || !request.single
+        ? request.meta.deadline
+        : Date.now() + policy.deadlineMs;
+    this.#request =
+      this.#deadline === request.meta.deadline
+        ? request
+        : { ...request, meta: { ...request.meta, deadline: this.#deadline } };
     this.#unproven = request.complete ? undefined : [];
     if (this.#deadline !== 0) router.deadlines.add(this, this.#deadline);
   }
@@ -281,7 +310,13 @@ export class RoutedCall implements CallSink, Expiring {
   #dispatch(link: CallerLink): void {
     this.#link = link;
     const meta = this.#cursor === '' ? this.#request.meta : { ...this.#request.meta, cursor: this.#cursor };
-    this.#open = link.open(this.#method, meta, this.#request.payload, { complete: this.#request.complete, single: this.#request.single, priority: this.#policy.priority }, this);
+    this.#open = link.open(
+      this.#method,
+      meta,
+      this.#request.payload,
+      { complete: this.#request.complete, single: this.#request.single, priority: this.#policy.priority },
+      this,
+    );
     let writable = true;
     for (const chunk of this.#unproven ?? []) writable = this.#open.send(chunk);
     if (this.#ended && !this.#request.complete) this.#open.end();

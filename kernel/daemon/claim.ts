@@ -33,18 +33,23 @@ export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim 
   if (existing === undefined) {
     const strangers = readdirSync(dir).filter((name) => !name.startsWith('.nfs') && name !== 'lost+found');
     if (strangers.length > 0) {
-      const shown = strangers.slice(0, 5).join(', ') + (strangers.length > 5 ? `, and ${strangers.length - 5} more` : '');
+      const shown =
+        strangers.slice(0, 5).join(', ') + (strangers.length > 5 ? `, and ${strangers.length - 5} more` : '');
       throw new Failure(
         'FailedPrecondition',
         `${kind} ${dir} is not ours: it has no ${markerName} and holds ${shown}; name an empty directory: failed precondition`,
       );
     }
   } else if (!existing.startsWith(`troupe ${kind} `)) {
-    throw new Failure('FailedPrecondition', `${kind} ${dir} is marked "${existing.trim()}", not as a ${kind}: failed precondition`);
+    throw new Failure(
+      'FailedPrecondition',
+      `${kind} ${dir} is marked "${existing.trim()}", not as a ${kind}: failed precondition`,
+    );
   }
-  const fd = openSync(marker, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_CLOEXEC, 0o600);
+  const fd = openSync(marker, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
-    if (!flock(fd, LOCK_EX | LOCK_NB, marker)) throw new Failure('FailedPrecondition', `${kind} ${dir} is in use by another daemon: failed precondition`);
+    if (!flock(fd, LOCK_EX | LOCK_NB, marker))
+      throw new Failure('FailedPrecondition', `${kind} ${dir} is in use by another daemon: failed precondition`);
     if (existing === undefined) writeSync(fd, `troupe ${kind} 1\n`);
     // An older tree, or one made under another umask, is brought to what we promise.
     chmodSync(dir, mode);

@@ -37,7 +37,8 @@ export async function runDaemon(config: Config): Promise<number> {
   const { plan: planned, manifests } = planOf(config);
   const configs = pluginConfigs(config, manifests);
   if (configs.problems.length > 0) throw new ProblemsError(configs.problems);
-  for (const problem of [...config.warnings, ...planned.warnings, ...configs.warnings]) logger.write('warn', renderProblem(problem));
+  for (const problem of [...config.warnings, ...planned.warnings, ...configs.warnings])
+    logger.write('warn', renderProblem(problem));
 
   process.umask(0o022);
   const claims: Claim[] = [claim(config.root, 'root', 0o700), claim(config.state, 'state', 0o711)];
@@ -46,7 +47,13 @@ export async function runDaemon(config: Config): Promise<number> {
     process.env.TMPDIR = config.temp;
   }
   const { version, revision } = versionText();
-  logger.write('info', 'starting troupe', { version, revision, pid: process.pid, root: config.root, state: config.state });
+  logger.write('info', 'starting troupe', {
+    version,
+    revision,
+    pid: process.pid,
+    root: config.root,
+    state: config.state,
+  });
   logger.write('debug', renderPlan(planned));
 
   const front = loadManifest(join(checkout, 'kernel', 'front'));
@@ -101,7 +108,9 @@ function endNow(logger: Logger, reason: string): void {
 function signals(supervisor: Supervisor, logger: Logger): Promise<string> {
   process.on('SIGPIPE', () => {});
   process.on('SIGUSR1', () => {
-    void dump(supervisor).then((text) => logger.write('info', `=== BEGIN thread dump ===\n${text}\n=== END thread dump ===`));
+    void dump(supervisor).then((text) =>
+      logger.write('info', `=== BEGIN thread dump ===\n${text}\n=== END thread dump ===`),
+    );
   });
   return new Promise((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) {

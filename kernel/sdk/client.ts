@@ -5,7 +5,12 @@ import { Inbox } from './inbox.ts';
 import type { CallOptions, Client, MethodDefinition, ServiceDefinition } from './plugin.ts';
 import { ServerCall } from './server-call.ts';
 
-export function clientOf<D extends ServiceDefinition>(router: Router, self: string, definition: D, name = ''): Client<D> {
+export function clientOf<D extends ServiceDefinition>(
+  router: Router,
+  self: string,
+  definition: D,
+  name = '',
+): Client<D> {
   const client: Record<string, unknown> = {};
   for (const [key, method] of Object.entries(definition.methods)) {
     const path = `${definition.fullName}/${method.name}`;
@@ -29,7 +34,15 @@ class ClientCall {
   #unlisten: (() => void) | undefined;
   #finished = false;
 
-  constructor(router: Router, self: string, contract: string, name: string, path: string, method: MethodDefinition, options: CallOptions) {
+  constructor(
+    router: Router,
+    self: string,
+    contract: string,
+    name: string,
+    path: string,
+    method: MethodDefinition,
+    options: CallOptions,
+  ) {
     this.#method = method;
     this.#inbox = new Inbox(
       (bytes) => this.#routed?.consumed(bytes),
@@ -43,7 +56,14 @@ class ClientCall {
         router.provider(contract, name),
         path,
         {
-          meta: { from: self, namespace: options.namespace ?? '', lease: options.lease ?? '', deadline, trace: options.trace ?? '', cursor: '' },
+          meta: {
+            from: self,
+            namespace: options.namespace ?? '',
+            lease: options.lease ?? '',
+            deadline,
+            trace: options.trace ?? '',
+            cursor: '',
+          },
           payload,
           complete,
           single: !method.responseStream,

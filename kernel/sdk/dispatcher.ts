@@ -157,17 +157,14 @@ export class Dispatcher {
       try {
         const result = entry.handler(entry.definition.requestType.decode(incoming.first ?? new Uint8Array()), call);
         if (result instanceof Promise) {
-          result.then(
-            (message) => {
-              try {
-                incoming.reply(entry.definition.responseType.encode(message).finish());
-                settle(undefined);
-              } catch (error) {
-                fail(error);
-              }
-            },
-            fail,
-          );
+          result.then((message) => {
+            try {
+              incoming.reply(entry.definition.responseType.encode(message).finish());
+              settle(undefined);
+            } catch (error) {
+              fail(error);
+            }
+          }, fail);
         } else {
           incoming.reply(entry.definition.responseType.encode(result).finish());
           settle(undefined);
@@ -214,7 +211,11 @@ export class Dispatcher {
     if (call.aborted !== undefined && !(thrown instanceof Failure)) return call.aborted;
     const failure = Failure.from(thrown);
     if (!(thrown instanceof Failure) && thrown instanceof Error && failure.code === 'Unknown') {
-      this.#log.warn('call failed', { method: call.method, namespace: call.namespace, error: thrown.stack ?? thrown.message });
+      this.#log.warn('call failed', {
+        method: call.method,
+        namespace: call.namespace,
+        error: thrown.stack ?? thrown.message,
+      });
     }
     return failure;
   }
@@ -263,7 +264,8 @@ class StreamSink implements IncomingSink {
 
   async only(): Promise<unknown> {
     const { value, done } = await this.requests.next();
-    if (done) throw new Failure('InvalidArgument', `${this.#call.method} takes one message, got none: invalid argument`);
+    if (done)
+      throw new Failure('InvalidArgument', `${this.#call.method} takes one message, got none: invalid argument`);
     return value;
   }
 
@@ -292,7 +294,9 @@ class StreamSink implements IncomingSink {
     try {
       this.requests.push(this.#definition.requestType.decode(payload), payload.byteLength);
     } catch (error) {
-      this.requests.finish(new Failure('InvalidArgument', `message cannot be decoded: ${String(error)}: invalid argument`));
+      this.requests.finish(
+        new Failure('InvalidArgument', `message cannot be decoded: ${String(error)}: invalid argument`),
+      );
     }
   }
 

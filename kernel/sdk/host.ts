@@ -14,7 +14,16 @@ import type { ControlPage } from './control-page.ts';
 import { definitionOf } from './definitions.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Failure } from './failure.ts';
-import type { CallOptions, Client, EventCodec, Log, PluginContext, PluginDefinition, PluginInstance, ServiceDefinition } from './plugin.ts';
+import type {
+  CallOptions,
+  Client,
+  EventCodec,
+  Log,
+  PluginContext,
+  PluginDefinition,
+  PluginInstance,
+  ServiceDefinition,
+} from './plugin.ts';
 import { Skip } from './plugin.ts';
 import type { HostedPlugin, PluginStats, StartOutcome, ToKernel, WorkerInit } from './protocol.ts';
 import { openRecords } from './reader.ts';
@@ -98,7 +107,9 @@ export class PluginHost {
   }
 
   async configure(config: Record<string, unknown>): Promise<undefined | 'reload'> {
-    return (await this.#instance?.configure?.(config)) ?? (this.#instance?.configure === undefined ? 'reload' : undefined);
+    return (
+      (await this.#instance?.configure?.(config)) ?? (this.#instance?.configure === undefined ? 'reload' : undefined)
+    );
   }
 
   async stop(): Promise<void> {
@@ -156,7 +167,10 @@ export class PluginHost {
       call,
       publish: async <T>(event: { namespace: string; topic: string; type: EventCodec<T>; message: T }) => {
         await events.publish(
-          { topic: event.topic, event: { typeUrl: event.type.$type, value: event.type.encode(event.message).finish() } },
+          {
+            topic: event.topic,
+            event: { typeUrl: event.type.$type, value: event.type.encode(event.message).finish() },
+          },
           { namespace: event.namespace },
         );
       },
@@ -220,7 +234,15 @@ function plain(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [
       key,
-      value instanceof Error ? (value.stack ?? value.message) : typeof value === 'object' && value !== null ? JSON.stringify(value, bigints) : typeof value === 'function' ? value.name : typeof value === 'symbol' ? String(value) : value,
+      value instanceof Error
+        ? (value.stack ?? value.message)
+        : typeof value === 'object' && value !== null
+          ? JSON.stringify(value, bigints)
+          : typeof value === 'function'
+            ? value.name
+            : typeof value === 'symbol'
+              ? String(value)
+              : value,
     ]),
   );
 }
@@ -228,4 +250,3 @@ function plain(fields: Record<string, unknown>): Record<string, unknown> {
 function bigints(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? String(value) : value;
 }
-

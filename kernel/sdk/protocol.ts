@@ -42,7 +42,14 @@ export interface PluginStats {
   readonly running: number;
   readonly queued: number;
   readonly pending: number;
-  readonly methods: readonly { method: string; calls: number; failures: number; inFlight: number; p50: number; p99: number }[];
+  readonly methods: readonly {
+    method: string;
+    calls: number;
+    failures: number;
+    inFlight: number;
+    p50: number;
+    p99: number;
+  }[];
 }
 
 export type StartOutcome = { t: 'started'; methods: readonly MethodShape[] } | { t: 'skipped'; reason: string };
@@ -70,7 +77,13 @@ export type ToWorker =
 
 export type ToKernel =
   | { t: 'introduce'; id: string; slot: string }
-  | { t: 'log'; id: string; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> | undefined }
+  | {
+      t: 'log';
+      id: string;
+      level: 'debug' | 'info' | 'warn' | 'error';
+      message: string;
+      fields: Record<string, unknown> | undefined;
+    }
   | { t: 'child'; id: string; pid: number; running: boolean }
   /** The plugin has met what the daemon must not go on after (a failed fsync, a corrupt database). */
   | { t: 'fatal'; id: string; reason: string };

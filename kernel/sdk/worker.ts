@@ -9,8 +9,10 @@ import { ControlPage } from './control-page.ts';
 import { Failure } from './failure.ts';
 import { PluginHost, type Thread } from './host.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
+import { answerForTroupe } from './resolve.ts';
 
 const init = workerData as WorkerInit;
+answerForTroupe();
 const page = new ControlPage(init.page);
 page.beat();
 
@@ -45,7 +47,11 @@ init.channel.on('message', (message: ToWorker) => {
       hostOf(message.id).accept(message.from, message.port, message.page);
       return;
     case 'relink':
-      hostOf(message.id).router.relink(message.slot, { generation: message.generation, port: message.port as unknown as Port, page: message.page });
+      hostOf(message.id).router.relink(message.slot, {
+        generation: message.generation,
+        port: message.port as unknown as Port,
+        page: message.page,
+      });
       return;
     case 'down':
       hostOf(message.id).router.down(message.slot, new Failure('Unavailable', message.reason));

@@ -2,9 +2,13 @@
 import type { Supervisor } from './supervisor.ts';
 
 export async function dump(supervisor: Supervisor): Promise<string> {
-  const lines = [`pid ${process.pid}, up ${process.uptime().toFixed(1)} s, rss ${megabytes(process.memoryUsage.rss())} MB`];
+  const lines = [
+    `pid ${process.pid}, up ${process.uptime().toFixed(1)} s, rss ${megabytes(process.memoryUsage.rss())} MB`,
+  ];
   const main = process.resourceUsage();
-  lines.push(`main: user ${(main.userCPUTime / 1000).toFixed(0)} ms, system ${(main.systemCPUTime / 1000).toFixed(0)} ms`);
+  lines.push(
+    `main: user ${(main.userCPUTime / 1000).toFixed(0)} ms, system ${(main.systemCPUTime / 1000).toFixed(0)} ms`,
+  );
   for (const unit of supervisor.units) {
     const handle = unit.serving?.handle;
     const stats = await unit.stats().catch((error: unknown) => String(error));

@@ -1,5 +1,9 @@
 /** `troupe.kernel.v1.Kernel`: what the supervisor knows and can do, for clients. */
-import { KernelDefinition, type Plugin, type Transition as TransitionMessage } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
+import type {
+  KernelDefinition,
+  Plugin,
+  Transition as TransitionMessage,
+} from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { renderPlan } from '../plan/index.ts';
 import type { Service } from '../sdk/plugin.ts';
 import { dump } from './dump.ts';
@@ -115,7 +119,9 @@ async function describe(supervisor: Supervisor, unit: Unit): Promise<Plugin> {
       p99Ms: method.p99,
     })),
     aliases: [...manifest.aliases],
-    requires: (supervisor.plan.dependencies.get(unit.id) ?? []).filter((each) => each.kind === 'requires').map((each) => each.on),
+    requires: (supervisor.plan.dependencies.get(unit.id) ?? [])
+      .filter((each) => each.kind === 'requires')
+      .map((each) => each.on),
     capabilities: [...manifest.capabilities],
     exports: { ...manifest.exports },
     required: supervisor.plan.required.has(unit.id),

@@ -67,7 +67,8 @@ export class Supervisor {
         softMb: (handle) => this.#unitsIn(handle).reduce((sum, unit) => sum + unit.manifest.limits.softMb, 0) || 512,
       },
       {
-        unresponsive: (handle, silentMs) => options.logger.write('warn', 'worker is unresponsive', { worker: handle.thread, silentMs }),
+        unresponsive: (handle, silentMs) =>
+          options.logger.write('warn', 'worker is unresponsive', { worker: handle.thread, silentMs }),
         responsive: (handle) => options.logger.write('info', 'worker is responsive again', { worker: handle.thread }),
         kill: (handle, reason) => void this.#kill(handle, reason),
       },
@@ -83,10 +84,12 @@ export class Supervisor {
   /** The kernel's own service, before the boot. */
   serveKernel(definition: ServiceDefinition, service: object): void {
     const log = {
-      debug: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('debug', message, fields),
+      debug: (message: string, fields?: Record<string, unknown>) =>
+        this.#options.logger.write('debug', message, fields),
       info: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('info', message, fields),
       warn: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('warn', message, fields),
-      error: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('error', message, fields),
+      error: (message: string, fields?: Record<string, unknown>) =>
+        this.#options.logger.write('error', message, fields),
     };
     this.#peer = new KernelPeer(log, definition, service);
     this.#links.serving(kernelSlot, this.#peer, 1);
@@ -110,7 +113,9 @@ export class Supervisor {
 
   /** All that the daemon cannot do without is up, and the front takes calls. */
   get serving(): boolean {
-    return this.#front.state === 'ready' && [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready');
+    return (
+      this.#front.state === 'ready' && [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready')
+    );
   }
 
   responsive(handle: WorkerHandle): boolean {
@@ -130,7 +135,8 @@ export class Supervisor {
     await Promise.all(booted.values());
     for (const id of this.#options.plan.required) {
       const unit = this.#units.get(id)!;
-      if (unit.state !== 'ready') throw new Failure('FailedPrecondition', `load required plugin ${id}: ${unit.reason || unit.state}`);
+      if (unit.state !== 'ready')
+        throw new Failure('FailedPrecondition', `load required plugin ${id}: ${unit.reason || unit.state}`);
     }
     await this.#front.start();
     if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
@@ -139,7 +145,9 @@ export class Supervisor {
   async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
     const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
     await Promise.all(dependencies.map((dependency) => booted.get(dependency.on)));
-    const missing = dependencies.find((each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready');
+    const missing = dependencies.find(
+      (each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready',
+    );
     if (missing !== undefined) {
       unit.skip(`requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`);
       return;
@@ -157,7 +165,10 @@ export class Supervisor {
       const dependants = [...this.#options.plan.dependencies]
         .filter(([, dependencies]) => dependencies.some((each) => each.on === id))
         .map(([dependant]) => stopped.get(dependant));
-      stopped.set(id, Promise.all(dependants).then(() => this.#units.get(id)!.stop('the daemon stops')));
+      stopped.set(
+        id,
+        Promise.all(dependants).then(() => this.#units.get(id)!.stop('the daemon stops')),
+      );
     }
     await Promise.all(stopped.values());
     // What shares a thread stops one by one; the thread goes when all have.
@@ -198,7 +209,13 @@ export class Supervisor {
 
   #transition(transition: Transition): void {
     const { slot, generation, from, to, reason } = transition;
-    this.#options.logger.write('debug', 'plugin', { id: slot, generation, from, to, ...(reason === '' ? {} : { reason }) });
+    this.#options.logger.write('debug', 'plugin', {
+      id: slot,
+      generation,
+      from,
+      to,
+      ...(reason === '' ? {} : { reason }),
+    });
     for (const listener of this.#listeners) listener(transition);
   }
 
@@ -276,7 +293,11 @@ export class Supervisor {
               { slot: kernelSlot, name: '', public: true, methods: {}, shapes: this.#peer.dispatcher.methods() },
             ],
           };
-    return routesOf(this.#options.plan, (id): readonly MethodShape[] => this.#units.get(id)?.serving?.shapes ?? [], extra);
+    return routesOf(
+      this.#options.plan,
+      (id): readonly MethodShape[] => this.#units.get(id)?.serving?.shapes ?? [],
+      extra,
+    );
   }
 }
 

@@ -89,7 +89,9 @@ export class Unit implements Member {
         .map(([method]) => `${contract}/${method}`),
     );
     const protos = Object.fromEntries(
-      Object.entries(this.manifest.serves).flatMap(([contract, serve]) => (serve.proto === undefined ? [] : [[contract, serve.proto]])),
+      Object.entries(this.manifest.serves).flatMap(([contract, serve]) =>
+        serve.proto === undefined ? [] : [[contract, serve.proto]],
+      ),
     );
     return {
       id: this.id,
@@ -233,14 +235,21 @@ export class Unit implements Member {
     const began = performance.now();
     const old = this.serving;
     if (old === undefined || this.state !== 'ready') {
-      throw new Failure('FailedPrecondition', `plugin ${this.id} is ${this.state}, only one that is ready can be reloaded: failed precondition`);
+      throw new Failure(
+        'FailedPrecondition',
+        `plugin ${this.id} is ${this.state}, only one that is ready can be reloaded: failed precondition`,
+      );
     }
     if (this.draining.size >= maxDraining) {
-      throw new Failure('Unavailable', `plugin ${this.id} has ${this.draining.size} generations whose streams have not ended: unavailable`);
+      throw new Failure(
+        'Unavailable',
+        `plugin ${this.id} has ${this.draining.size} generations whose streams have not ended: unavailable`,
+      );
     }
     const took = () => performance.now() - began;
     const next = await this.#successor();
-    if (typeof next === 'string') return { generation: old.number, holdMs: 0, totalMs: took(), outcome: 'kept', reason: next };
+    if (typeof next === 'string')
+      return { generation: old.number, holdMs: 0, totalMs: took(), outcome: 'kept', reason: next };
 
     const held = performance.now();
     const exclusive = this.manifest.reload === 'exclusive';
@@ -290,7 +299,13 @@ export class Unit implements Member {
   }
 
   /** The old generation has let go and cannot go on: it has crashed, and its build starts anew. */
-  async #anew(old: Generation, next: Generation | undefined, held: number, began: number, reason: string): Promise<ReloadOutcome> {
+  async #anew(
+    old: Generation,
+    next: Generation | undefined,
+    held: number,
+    began: number,
+    reason: string,
+  ): Promise<ReloadOutcome> {
     if (next !== undefined) await this.#discard(next, reason);
     this.serving = undefined;
     this.#expected.add(old.handle);
@@ -302,7 +317,13 @@ export class Unit implements Member {
     } catch (error) {
       this.#again(messageOf(error));
     }
-    return { generation: this.generation, holdMs: performance.now() - held, totalMs: performance.now() - began, outcome: 'restarted', reason };
+    return {
+      generation: this.generation,
+      holdMs: performance.now() - held,
+      totalMs: performance.now() - began,
+      outcome: 'restarted',
+      reason,
+    };
   }
 
   /** Lets a generation that has been replaced finish what it runs, then ends it. */
@@ -316,7 +337,11 @@ export class Unit implements Member {
       }
       await old.handle.call('stop', [this.id], this.manifest.deadlines.stopMs);
     } catch (error) {
-      this.#world.log('warn', 'old generation ended badly', { plugin: this.id, generation: old.number, error: messageOf(error) });
+      this.#world.log('warn', 'old generation ended badly', {
+        plugin: this.id,
+        generation: old.number,
+        error: messageOf(error),
+      });
     }
     await this.#discard(old, 'replaced');
     this.draining.delete(old);
@@ -329,7 +354,8 @@ export class Unit implements Member {
       const generation = this.serving;
       this.serving = undefined;
       if (generation === undefined) {
-        if (this.state !== 'stopped' && this.state !== 'skipped' && this.state !== 'failed') this.#go('stopped', reason);
+        if (this.state !== 'stopped' && this.state !== 'skipped' && this.state !== 'failed')
+          this.#go('stopped', reason);
         return;
       }
       this.#expected.add(generation.handle);

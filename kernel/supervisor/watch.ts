@@ -40,7 +40,12 @@ export class Watch {
   #timer: NodeJS.Timeout | undefined;
   #looks = 0;
 
-  constructor(handles: () => Iterable<WorkerHandle>, limits: WatchLimits, events: WatchEvents, now: () => number = Date.now) {
+  constructor(
+    handles: () => Iterable<WorkerHandle>,
+    limits: WatchLimits,
+    events: WatchEvents,
+    now: () => number = Date.now,
+  ) {
     this.#handles = handles;
     this.#limits = limits;
     this.#events = events;

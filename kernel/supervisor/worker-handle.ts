@@ -30,7 +30,11 @@ export class WorkerHandle {
   #reason: string | undefined;
   #gone = false;
 
-  constructor(init: Omit<WorkerInit, 'page' | 'channel'>, limits: WorkerLimits, onMessage: (message: ToKernel) => void) {
+  constructor(
+    init: Omit<WorkerInit, 'page' | 'channel'>,
+    limits: WorkerLimits,
+    onMessage: (message: ToKernel) => void,
+  ) {
     this.thread = init.thread;
     const { port1, port2 } = new MessageChannel();
     this.#channel = port1;
@@ -76,11 +80,19 @@ export class WorkerHandle {
     args: Parameters<WorkerControl[K]>,
     deadlineMs: number,
   ): Promise<Awaited<ReturnType<WorkerControl[K]>>> {
-    const remote = this.#control[method] as unknown as (...args: unknown[]) => Promise<Awaited<ReturnType<WorkerControl[K]>>>;
+    const remote = this.#control[method] as unknown as (
+      ...args: unknown[]
+    ) => Promise<Awaited<ReturnType<WorkerControl[K]>>>;
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<never>((_, reject) => {
       timer = setTimeout(
-        () => reject(new Failure('DeadlineExceeded', `worker ${this.thread} has not answered ${method} within ${deadlineMs} ms: deadline exceeded`)),
+        () =>
+          reject(
+            new Failure(
+              'DeadlineExceeded',
+              `worker ${this.thread} has not answered ${method} within ${deadlineMs} ms: deadline exceeded`,
+            ),
+          ),
         deadlineMs,
       );
     });

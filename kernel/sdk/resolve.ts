@@ -1,0 +1,31 @@
+/**
+ * `import … from 'troupe/plugin'` for plugins anywhere on disk. In the checkout the package refers to itself; a folder elsewhere has no
+ * node_modules to look in, so the worker answers for the name.
+ */
+import { registerHooks } from 'node:module';
+
+const checkout = new URL('../../', import.meta.url);
+
+const entries: { readonly [name: string]: string } = {
+  'troupe/plugin': 'kernel/sdk/index.ts',
+  'troupe/sys': 'kernel/sys/index.ts',
+  'troupe/ttrpc': 'kernel/ttrpc/index.ts',
+};
+
+/** URL of what a specifier of ours names; undefined for everybody else's. */
+export function resolveTroupe(specifier: string): string | undefined {
+  const entry = entries[specifier];
+  if (entry !== undefined) return new URL(entry, checkout).href;
+  if (specifier.startsWith('troupe/proto/'))
+    return new URL(`proto/gen/${specifier.slice('troupe/proto/'.length)}`, checkout).href;
+  return undefined;
+}
+
+export function answerForTroupe(): void {
+  registerHooks({
+    resolve(specifier, context, next) {
+      const url = resolveTroupe(specifier);
+      return url === undefined ? next(specifier, context) : { url, shortCircuit: true };
+    },
+  });
+}
