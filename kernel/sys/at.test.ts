@@ -164,6 +164,32 @@ test('linkat, unlinkat and renameat2 with their flags', (t) => {
   sys.close(dir);
 });
 
+test('the try forms answer what was expected and throw the rest', (t) => {
+  const dir = room('try');
+  t.true(sys.tryMkdirat(dir, 'd', 0o700));
+  t.false(sys.tryMkdirat(dir, 'd', 0o700));
+  t.is(
+    code(() => sys.tryMkdirat(dir, 'absent/d', 0o700)),
+    'ENOENT',
+  );
+  t.false(sys.tryUnlinkat(dir, 'absent'));
+  t.is(
+    code(() => sys.tryUnlinkat(dir, 'd')),
+    'EISDIR',
+  );
+  t.true(sys.tryUnlinkat(dir, 'd', sys.AT_REMOVEDIR));
+  t.is(sys.tryOpenat2(dir, 'absent', constants.O_RDONLY, 0), undefined);
+  t.is(
+    code(() => sys.openat2(dir, 'absent', constants.O_RDONLY, 0)),
+    'ENOENT',
+  );
+  t.is(
+    code(() => sys.tryOpenat2(dir, '.', constants.O_WRONLY, 0)),
+    'EISDIR',
+  );
+  sys.close(dir);
+});
+
 test('fchownat changes the link, not what it points to, and keeps what is -1', (t) => {
   const dir = room('own');
   sys.close(sys.openat(dir, 'file', constants.O_CREAT | constants.O_WRONLY, 0o600));

@@ -115,6 +115,13 @@ const howBytes = new Uint8Array(how.buffer);
  * a hundred times; then it is thrown.
  */
 export function openat2(dirfd: number, path: Path, flags: number, resolve: number, mode = 0): number {
+  const fd = tryOpenat2(dirfd, path, flags, resolve, mode);
+  if (fd === undefined) throw new SysError(errnos.ENOENT, 'openat2', path);
+  return fd;
+}
+
+/** As `openat2`; undefined when there is nothing of that name (ENOENT, also of a directory in between). */
+export function tryOpenat2(dirfd: number, path: Path, flags: number, resolve: number, mode = 0): number | undefined {
   const name = cstring(path, 'openat2');
   how[0] = BigInt(flags | O_CLOEXEC);
   how[1] = BigInt(mode);
@@ -123,6 +130,7 @@ export function openat2(dirfd: number, path: Path, flags: number, resolve: numbe
     const fd = openat2C()(dirfd, name, howBytes, 24);
     if (fd >= 0) return fd;
     const errno = lastErrno();
+    if (errno === errnos.ENOENT) return undefined;
     if (errno === errnos.EINTR || (errno === errnos.EAGAIN && attempt < 100)) continue;
     throw new SysError(errno, 'openat2', path);
   }
@@ -131,6 +139,11 @@ export function openat2(dirfd: number, path: Path, flags: number, resolve: numbe
 /** mkdirat(2). The umask is taken off `mode`; a mode that must hold is set afterwards by `fchmodat`. */
 export function mkdirat(dirfd: number, path: Path, mode: number): void {
   check(mkdiratC()(dirfd, cstring(path, 'mkdirat'), mode), 'mkdirat', path);
+}
+
+/** As `mkdirat`; false when the name is taken, by whatever: an Error with its stack costs more than the call, and archives repeat their directories. */
+export function tryMkdirat(dirfd: number, path: Path, mode: number): boolean {
+  return succeeded(mkdiratC()(dirfd, cstring(path, 'mkdirat'), mode), errnos.EEXIST, 'mkdirat', path);
 }
 
 /** mknodat(2). `mode` carries the kind: S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO or S_IFSOCK; `device` as `makedev` gives it. The umask is taken off. */
@@ -156,6 +169,11 @@ export function linkat(fromfd: number, from: Path, tofd: number, to: Path, flags
 /** unlinkat(2); with AT_REMOVEDIR, rmdir. */
 export function unlinkat(dirfd: number, path: Path, flags = 0): void {
   check(unlinkatC()(dirfd, cstring(path, 'unlinkat'), flags), 'unlinkat', path);
+}
+
+/** As `unlinkat`; false when there is nothing of that name. */
+export function tryUnlinkat(dirfd: number, path: Path, flags = 0): boolean {
+  return succeeded(unlinkatC()(dirfd, cstring(path, 'unlinkat'), flags), errnos.ENOENT, 'unlinkat', path);
 }
 
 /** renameat2(2). With flags, EINVAL where the file system cannot. */
@@ -236,6 +254,13 @@ export function readlinkat(dirfd: number, path: Path): Buffer {
     const length = check(readlinkatC()(dirfd, name, buffer, size), 'readlinkat', path);
     if (length < size) return buffer.subarray(0, length);
   }
+}
+
+function succeeded(result: number, expected: number, syscall: string, path: Path): boolean {
+  if (result === 0) return true;
+  const errno = lastErrno();
+  if (errno === expected) return false;
+  throw new SysError(errno, syscall, path);
 }
 
 function isLink(fd: number): boolean {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { AT_FDCWD, isErrno, openat, SysError } from './index.ts';
-import { errnoName, errnos } from './errno.ts';
+import { describeErrno, errnos } from './errno.ts';
 
 function thrown(act: () => unknown): NodeJS.ErrnoException {
   try {
@@ -41,15 +41,15 @@ test('isErrno knows both kinds and nothing else', (t) => {
 test('every errno that this folder tells apart has the name it is called by', (t) => {
   for (const [name, errno] of Object.entries(errnos)) {
     // libuv has one name for the two that Linux gives the same number.
-    t.is(errnoName(errno)[0], name === 'EOPNOTSUPP' ? 'ENOTSUP' : name);
+    t.is(describeErrno(errno)[0], name === 'EOPNOTSUPP' ? 'ENOTSUP' : name);
   }
 });
 
 test('errors that libuv does not name are named all the same', (t) => {
-  t.is(errnoName(117)[0], 'EUCLEAN');
-  t.is(errnoName(122)[0], 'EDQUOT');
-  t.is(errnoName(116)[0], 'ESTALE');
-  t.is(errnoName(999)[0], 'E999');
+  t.is(describeErrno(117)[0], 'EUCLEAN');
+  t.is(describeErrno(122)[0], 'EDQUOT');
+  t.is(describeErrno(116)[0], 'ESTALE');
+  t.is(describeErrno(999)[0], 'E999');
 });
 
 test('bytes that are not UTF-8 can be shown', (t) => {

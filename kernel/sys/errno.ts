@@ -15,20 +15,21 @@ const unnamed: Readonly<Record<number, [string, string]>> = {
   133: ['EHWPOISON', 'memory page has hardware error'],
 };
 
-const names = new Map<number, string>();
+const described = new Map<number, readonly [code: string, words: string]>();
 
 /**
  * The name and the words of an errno. libuv's come first, so that the same fault has the same `code` whether Node or this module
  * reports it (errno 95 is ENOTSUP for both, not EOPNOTSUPP).
  */
-export function errnoName(errno: number): [code: string, message: string] {
-  const known = getSystemErrorMap().get(-errno) ?? unnamed[errno];
-  if (known !== undefined) return [known[0], known[1]];
-  if (names.size === 0) {
-    for (const [name, number] of Object.entries(constants.errno)) if (!names.has(number)) names.set(number, name);
+export function describeErrno(errno: number): readonly [code: string, words: string] {
+  let description = described.get(errno);
+  if (description === undefined) {
+    const named = Object.entries(constants.errno).find(([, number]) => number === errno);
+    description = getSystemErrorMap().get(-errno) ??
+      unnamed[errno] ?? [named?.[0] ?? `E${errno}`, `system error ${errno}`];
+    described.set(errno, description);
   }
-  const code = names.get(errno) ?? `E${errno}`;
-  return [code, `system error ${errno}`];
+  return description;
 }
 
 /**
@@ -44,7 +45,7 @@ export class SysError extends Error implements NodeJS.ErrnoException {
 
   /** @param errno positive, as in errno(3). @param detail what the kernel said beyond the number, or what the caller can do. */
   constructor(errno: number, syscall: string, path?: Path, dest?: Path, detail?: string) {
-    const [code, words] = errnoName(errno);
+    const [code, words] = describeErrno(errno);
     const from = path === undefined ? undefined : printable(path);
     const to = dest === undefined ? undefined : printable(dest);
     const where = `${from === undefined ? '' : ` '${from}'`}${to === undefined ? '' : ` -> '${to}'`}`;

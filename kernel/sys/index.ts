@@ -8,10 +8,11 @@
  *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel
  */
 export * from './at.ts';
-export { errnoName, errnos, isErrno, type Path, SysError } from './errno.ts';
+export { describeErrno, errnos, isErrno, type Path, SysError } from './errno.ts';
 export * from './extent.ts';
 export * from './fd.ts';
 export { type ListenOptions, listenUnix, type UnixListener } from './listen.ts';
+export { type ForeignLibrary, openLibrary } from './libc.ts';
 export * from './mount.ts';
 export * from './mount-options.ts';
 export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
-import { AT_FDCWD, mkdirat, openat, SysError } from './index.ts';
+import { AT_FDCWD, mkdirat, openat, openLibrary, SysError } from './index.ts';
 
 const sys = new URL('./index.ts', import.meta.url).href;
 
@@ -38,6 +38,21 @@ test('bytes need no NUL of their own and are not changed', (t) => {
   } finally {
     rmSync(root, { recursive: true });
   }
+});
+
+test('another library is bound by name, the first that is there', (t) => {
+  t.is(openLibrary('libnosuch.so.7'), undefined);
+  const library = openLibrary('libnosuch.so.7', 'libc.so.6');
+  const memcpy = library?.bind<(to: Uint8Array, from: bigint, size: number) => undefined>('memcpy', 'void *', [
+    'void *',
+    'void *',
+    'size_t',
+  ]);
+  const from = Buffer.alloc(128, 'abc');
+  const to = Buffer.alloc(128);
+  memcpy?.(to, library!.address(from), 128);
+  t.deepEqual(to, from);
+  t.throws(() => library!.bind('no_such_symbol', 'int', []), { message: /no_such_symbol/ });
 });
 
 /** Makes, opens and fails on purpose in a loop; each fault has its own errno, so that one of another thread would be noticed. */

@@ -74,6 +74,35 @@ export function declareSyscall<F extends (...args: never[]) => number>(
   };
 }
 
+/** A shared library other than libc, for what Node has no equal to (inflate by ISA-L). Nothing of its memory is managed here. */
+export interface ForeignLibrary {
+  /** Declares a function; names of types are koffi's: 'int', 'uint32_t', 'size_t', 'void *', 'const char *' … Memory is passed as a Uint8Array. */
+  bind<F extends (...args: never[]) => number | bigint | undefined>(
+    name: string,
+    result: string,
+    parameters: string[],
+  ): F;
+  /** Where `memory` lies, to be stored in a struct that C reads. It holds as long as something refers to `memory`; not for fewer than 65 bytes, which V8 may move. */
+  address(memory: Uint8Array): bigint;
+}
+
+/** The first of `names` ('libisal.so.2') that the dynamic linker finds, or undefined: the caller has another way then. */
+export function openLibrary(...names: string[]): ForeignLibrary | undefined {
+  const { koffi } = load();
+  for (const name of names) {
+    try {
+      const library = koffi.load(name);
+      return {
+        bind: (symbol, result, parameters) => library.func(symbol, result, parameters) as never,
+        address: (memory) => koffi.address(memory),
+      };
+    } catch {
+      // Not there, or not for this machine; the next may be.
+    }
+  }
+  return undefined;
+}
+
 /** errno of this thread's last call. koffi keeps it from being overwritten between the call and its return to JavaScript. */
 export function lastErrno(): number {
   return load().koffi.errno();

@@ -103,10 +103,11 @@ export function mountByConfig(source: Path, target: Path, flags: number, options
       if (fsconfigC()(context, FSCONFIG_SET_STRING, key, value, 0) < 0) fail(`fsconfig ${key}`);
     };
     set('source', cstring(source, 'fsconfig'));
-    for (const [index, path] of options.lowerdirs.entries()) {
+    for (const path of options.lowerdirs) {
       if (fsconfigC()(context, FSCONFIG_SET_STRING, 'lowerdir+', cstring(path, 'fsconfig'), 0) < 0) {
         const errno = lastErrno();
-        if (index === 0 && errno === errnos.EINVAL) return false;
+        // Not known: before 6.5, where anything goes until it fills a page, it takes some rounds to come out. The other way tells what is really wrong.
+        if (errno === errnos.EINVAL) return false;
         fail(`fsconfig lowerdir+ '${path}'`, errno);
       }
     }

@@ -71,7 +71,7 @@ export function fstatat(dirfd: number, path: Path, follow = false): FileStatus {
   return status;
 }
 
-/** As `fstatat`, but undefined when there is nothing: an Error with its stack costs ten times the call. */
+/** As `fstatat`, but undefined when there is nothing: an Error with its stack costs more than the call. */
 export function tryFstatat(dirfd: number, path: Path, follow = false): FileStatus | undefined {
   const flags = AT_EMPTY_PATH | (follow ? 0 : AT_SYMLINK_NOFOLLOW);
   if (statxC()(dirfd, cstring(path, 'statx'), flags, STATX_BASIC_STATS, memory) < 0) {
