@@ -1,0 +1,91 @@
+/**
+ * Opens and closes the database file, and finds out whether it can be trusted.
+ *
+ *     <root>/troupe.records.v1.records/
+ *       records.db            SQLite, WAL, synchronous=FULL
+ *       records.db-wal, -shm  its log and the log's index
+ *       records.db.open       there while a daemon has it open: found at start, the last one was killed, and pages are checked
+ *       records.db.reserve    room kept back for deletes on a full disk
+ */
+import { closeSync, fsyncSync, mkdirSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { Failure } from 'troupe/plugin';
+import { classify } from './sqlite-error.ts';
+
+/** Bytes that the log may keep on disk after a checkpoint. */
+const journalSizeLimit = 16 << 20;
+/** How long to wait for the write lock: only a daemon on the same root, or a tool, can hold it. */
+const busyTimeoutMs = 5000;
+
+export interface OpenDatabase {
+  readonly database: DatabaseSync;
+  /** The last one who had it open did not close it. */
+  readonly unclean: boolean;
+}
+
+/**
+ * @param durable false: `PRAGMA synchronous=OFF`, for who would rather lose records than wait.
+ * @throws Failure DataLoss when the file is no database or its pages do not hold together, Unavailable when it cannot be opened.
+ */
+export function openDatabase(path: string, durable: boolean): OpenDatabase {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const unclean = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
+  let database: DatabaseSync | undefined;
+  try {
+    // Labels and names are data and never SQL; a double-quoted string would be taken for a column that happens not to exist.
+    database = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true });
+    // FULL before the first write: the change to WAL is one.
+    database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'OFF'}`);
+    const { journal_mode: mode } = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string };
+    if (mode !== 'wal')
+      throw new Failure(
+        'Unavailable',
+        `records ${path}: no write-ahead log on this file system (${mode}): unavailable`,
+      );
+    // The engine checkpoints by itself, after the answers went out.
+    database.exec(
+      `PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${journalSizeLimit}; PRAGMA temp_store = MEMORY`,
+    );
+    if (unclean) quickCheck(database, path);
+    if (!unclean) markOpen(path);
+    return { database, unclean };
+  } catch (error) {
+    database?.close();
+    if (error instanceof Failure) throw error;
+    const damaged = classify(error) === 'fatal';
+    throw new Failure(
+      damaged ? 'DataLoss' : 'Unavailable',
+      `records ${path}: ${(error as Error).message}: ${damaged ? 'data loss' : 'unavailable'}`,
+      { cause: error },
+    );
+  }
+}
+
+/** Empties the log into the database, closes it, and says that it was closed. */
+export function closeDatabase(path: string, database: DatabaseSync): void {
+  try {
+    database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  } catch (error) {
+    // On a full disk the log stays; it is as good as the database.
+    if (classify(error) !== 'full') throw error;
+  }
+  database.close();
+  unlinkSync(`${path}.open`);
+}
+
+/** Structure of every page, without the indexes: a second for a gigabyte. @throws Failure DataLoss. */
+function quickCheck(database: DatabaseSync, path: string): void {
+  const { quick_check: result } = database.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
+  if (result !== 'ok') throw new Failure('DataLoss', `records ${path}: ${result}: data loss`);
+}
+
+function markOpen(path: string): void {
+  closeSync(openSync(`${path}.open`, 'w', 0o600));
+  const directory = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Finds a commit by its random id, so that asking again returns what the first time did.
+ *
+ *     records_commit   sequence → id, outcome     on disk, in the commit's own transaction; appended, the oldest trimmed
+ *     #newer, #older   id → sequence              in memory: an index on random ids would cost every commit more than its own row
+ *
+ * Two halves instead of one list: when the newer is full it becomes the older, and what the older held is forgotten, with its rows.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+
+/** A commit can be asked for again until so many came after it; whoever lost an answer asks at once. */
+const half = 16_384;
+
+export class Outcomes {
+  #newer = new Map<string, number>();
+  #older = new Map<string, number>();
+  readonly #insert: StatementSync;
+  readonly #read: StatementSync;
+  readonly #trim: StatementSync;
+  /** Rows up to this sequence may go. */
+  #trimTo = 0;
+
+  /** Reads the ids on disk. @returns with it the newest sequence, 0 when there is none. */
+  static load(database: DatabaseSync): { outcomes: Outcomes; sequence: number } {
+    const outcomes = new Outcomes(database);
+    let sequence = 0;
+    const rows = database.prepare('SELECT sequence, id FROM records_commit ORDER BY sequence').iterate();
+    for (const row of rows as Iterable<{ sequence: number; id: Uint8Array }>) {
+      sequence = row.sequence;
+      outcomes.remember(row.id, sequence);
+    }
+    return { outcomes, sequence };
+  }
+
+  private constructor(database: DatabaseSync) {
+    this.#insert = database.prepare('INSERT INTO records_commit (sequence, id, outcome) VALUES (?, ?, ?)');
+    this.#read = database.prepare('SELECT outcome FROM records_commit WHERE sequence = ?');
+    this.#trim = database.prepare('DELETE FROM records_commit WHERE sequence <= ?');
+  }
+
+  /** The outcome's bytes; undefined for an id that was not seen. */
+  find(id: Uint8Array): Uint8Array | undefined {
+    if (id.length === 0) return undefined;
+    const key = keyOf(id);
+    const sequence = this.#newer.get(key) ?? this.#older.get(key);
+    if (sequence === undefined) return undefined;
+    return (this.#read.get(sequence) as { outcome: Uint8Array } | undefined)?.outcome;
+  }
+
+  /** Writes the row; {@link remember} follows when it is durable. */
+  write(sequence: number, id: Uint8Array, outcome: Uint8Array): void {
+    this.#insert.run(sequence, id, outcome);
+  }
+
+  remember(id: Uint8Array, sequence: number): void {
+    if (this.#newer.size >= half) {
+      let oldest = 0;
+      for (const forgotten of this.#older.values()) oldest = Math.max(oldest, forgotten);
+      this.#trimTo = oldest;
+      this.#older = this.#newer;
+      this.#newer = new Map();
+    }
+    // Without an id it cannot be asked for, but its row is to be trimmed all the same.
+    this.#newer.set(id.length > 0 ? keyOf(id) : `${sequence}`, sequence);
+  }
+
+  /** Deletes the rows of what was forgotten, in the open transaction. */
+  trim(): void {
+    if (this.#trimTo === 0) return;
+    this.#trim.run(this.#trimTo);
+    this.#trimTo = 0;
+  }
+}
+
+function keyOf(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
+}
