@@ -1,0 +1,77 @@
+/** Content: blobs and ingests. Wiring only. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { definePlugin } from 'troupe/plugin';
+import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
+import { Disk } from './disk.ts';
+import { contentService } from './service.ts';
+import { type SharingPolicy, Store } from './store.ts';
+import { Trash } from './trash.ts';
+import { Writers } from './writers.ts';
+
+interface Config {
+  content_sharing_policy: SharingPolicy;
+}
+
+/** Says that a generation before has left everything in order. */
+interface State {
+  clean: true;
+}
+
+export default definePlugin<Config, State>({
+  start(ctx) {
+    let config = ctx.config;
+    const store = new Store(ctx.records);
+    const disk = new Disk(ctx.root);
+    const writers = new Writers(store, disk, ctx.exclusive, () => config.content_sharing_policy);
+    let active = new AbortController();
+    let trash: Trash | undefined;
+    const warn = (error: Error) => {
+      if (!active.signal.aborted) ctx.log.warn('trash has to wait', { error: error.message });
+    };
+
+    return {
+      serve: {
+        [ContentDefinition.fullName]: contentService(store, disk, writers, {
+          deleted: () => trash?.empty().catch(warn),
+        }),
+      },
+      async activate(state) {
+        active = new AbortController();
+        trash = new Trash(store, disk, ctx.exclusive, ctx.log, AbortSignal.any([active.signal, ctx.signal]));
+        disk.prepare();
+        if (state === undefined) {
+          await trash.reconcileIngests();
+          trash.reconcileBlobs().catch(warn);
+        }
+        follow(trash, active.signal);
+      },
+      suspend() {
+        active.abort();
+        return { clean: true };
+      },
+      configure(next) {
+        config = next;
+        return undefined;
+      },
+      async stop() {
+        active.abort();
+        await writers.close();
+        disk.close();
+      },
+    };
+
+    /** Every change of the records may have left trash. Ends with `signal`. */
+    async function follow(trash: Trash, signal: AbortSignal): Promise<void> {
+      while (!signal.aborted) {
+        await trash.empty().catch(warn);
+        try {
+          for await (const _ of ctx.call(RecordsDefinition).changes({}, { signal })) await trash.empty().catch(warn);
+        } catch (error) {
+          warn(error as Error);
+        }
+        await sleep(1000, undefined, { signal }).catch(() => {});
+      }
+    }
+  },
+});

@@ -1,0 +1,247 @@
+/**
+ * One ingest that somebody writes: an open data file, the digest so far, and the way into blobs/. Knows the disk and nothing of
+ * records; writer.ts has the rules of the API.
+ */
+import {
+  closeSync,
+  constants,
+  copyFile,
+  fchmod,
+  fstatSync,
+  fsync,
+  ftruncate,
+  read,
+  readFileSync,
+  write,
+  writeFileSync,
+} from 'node:fs';
+import { promisify } from 'node:util';
+import { Failure, failpoint } from 'troupe/plugin';
+import { type Digest, type DigestAlgorithm, Digester } from '../lib/digest/digest.ts';
+import { formatRfc3339, nowNanoseconds } from '../lib/timestamp/timestamp.ts';
+import { type Disk, isErrno } from './disk.ts';
+
+const readFile = promisify(read);
+const writeFile = promisify(write);
+const fsyncFile = promisify(fsync);
+const truncateFile = promisify(ftruncate);
+const changeMode = promisify(fchmod);
+const copy = promisify(copyFile);
+
+/** Bytes per read when a digest is computed over what is on disk already. */
+const chunkSize = 1 << 20;
+
+export class Ingest {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #fd: number;
+  #digester: Digester;
+  #open = true;
+  /** Nanoseconds since the epoch. */
+  readonly startedAt: bigint;
+  updatedAt: bigint;
+  total: bigint;
+
+  private constructor(
+    disk: Disk,
+    directory: string,
+    fd: number,
+    state: { startedAt: bigint; updatedAt: bigint; total: bigint; digester: Digester },
+  ) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#fd = fd;
+    this.#digester = state.digester;
+    this.startedAt = state.startedAt;
+    this.updatedAt = state.updatedAt;
+    this.total = state.total;
+  }
+
+  /** Starts at offset 0; what an earlier ingest of that directory left is gone. */
+  static create(
+    disk: Disk,
+    directory: string,
+    options: { ref: string; total: bigint; algorithm: DigestAlgorithm },
+  ): Ingest {
+    const startedAt = nowNanoseconds();
+    disk.createIngest(directory, { ref: options.ref, total: options.total, startedAt: formatRfc3339(startedAt) });
+    const digester = new Digester(options.algorithm);
+    return new Ingest(disk, directory, disk.openData(directory), {
+      startedAt,
+      updatedAt: startedAt,
+      total: options.total,
+      digester,
+    });
+  }
+
+  /**
+   * Goes on where the data ends, reading all of it for the digest: the file is the truth, so a state of the hash kept elsewhere could lie
+   * after a crash. Costs the time to read it. Undefined when there is nothing to go on from.
+   */
+  static async resume(
+    disk: Disk,
+    directory: string,
+    options: { total: bigint; algorithm: DigestAlgorithm; signal: AbortSignal },
+  ): Promise<Ingest | undefined> {
+    const found = readStatus(disk, directory);
+    if (found === undefined) return undefined;
+    // Another total is another piece of content under the same ref.
+    if (options.total > 0n && found.total > 0n && options.total !== found.total) return undefined;
+    const fd = disk.openData(directory);
+    try {
+      const digester = await digestFile(fd, options.algorithm, options.signal);
+      return new Ingest(disk, directory, fd, { ...found, total: options.total || found.total, digester });
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** An ingest that starts as a copy of a blob, shared with it where the file system can. */
+  static async copyOf(
+    disk: Disk,
+    directory: string,
+    source: Digest,
+    options: { ref: string; total: bigint; algorithm: DigestAlgorithm; signal: AbortSignal },
+  ): Promise<Ingest> {
+    Ingest.create(disk, directory, options).close();
+    const data = disk.ingestPath(directory, 'data');
+    await copy(disk.blobPath(source), data, constants.COPYFILE_FICLONE);
+    const fd = disk.openData(directory);
+    await changeMode(fd, 0o644);
+    closeSync(fd);
+    return (await Ingest.resume(disk, directory, options))!;
+  }
+
+  get offset(): bigint {
+    return BigInt(this.#digester.size);
+  }
+
+  get digest(): Digest {
+    return this.#digester.digest();
+  }
+
+  /** Appends at the offset. The bytes may be reused once it resolves. A failure may leave a part of them in the file: close, then resume. */
+  async append(data: Uint8Array): Promise<void> {
+    failpoint('content.ingest.before-write');
+    // The kernel copies the bytes on another thread while this one hashes them.
+    const written = this.#write(data, this.#digester.size);
+    this.#digester.update(data);
+    await written;
+    this.updatedAt = nowNanoseconds();
+    failpoint('content.ingest.after-write');
+  }
+
+  async truncate(): Promise<void> {
+    await truncateFile(this.#fd, 0);
+    this.#digester = new Digester(this.#digester.algorithm);
+    this.updatedAt = nowNanoseconds();
+  }
+
+  /** The digest by another algorithm from here on; reads what is there. */
+  async rehash(algorithm: DigestAlgorithm, signal: AbortSignal): Promise<void> {
+    if (algorithm !== this.#digester.algorithm) this.#digester = await digestFile(this.#fd, algorithm, signal);
+  }
+
+  /**
+   * Makes the data durable, with the mode of a blob.
+   *
+   * @throws Failure DataLoss when the fsync failed: the kernel may have dropped the pages, and a second fsync would say that all is well.
+   */
+  async sync(): Promise<void> {
+    await changeMode(this.#fd, 0o444);
+    failpoint('content.commit.before-fsync');
+    try {
+      await fsyncFile(this.#fd);
+    } catch (error) {
+      throw new Failure('DataLoss', `fsync of content ${this.digest}: ${(error as Error).message}: data loss`, {
+        cause: error,
+      });
+    }
+    failpoint('content.commit.after-fsync');
+  }
+
+  get dataPath(): string {
+    return this.#disk.ingestPath(this.#directory, 'data');
+  }
+
+  /** Lets go; what has arrived stays for the next writer. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeSync(this.#fd);
+    try {
+      writeFileSync(this.#disk.ingestPath(this.#directory, 'updatedat'), formatRfc3339(this.updatedAt), {
+        mode: 0o644,
+      });
+    } catch (error) {
+      // Aborted meanwhile, or committed: nobody will ask. On a full disk the data file's own time will do.
+      if (!isErrno(error, 'ENOENT', 'ENOSPC', 'EDQUOT')) throw error;
+    }
+  }
+
+  async #write(data: Uint8Array, position: number): Promise<void> {
+    for (let done = 0; done < data.length; ) {
+      const { bytesWritten } = await writeFile(this.#fd, data, done, data.length - done, position + done);
+      done += bytesWritten;
+    }
+  }
+}
+
+export interface IngestFiles {
+  readonly startedAt: bigint;
+  readonly updatedAt: bigint;
+  readonly total: bigint;
+  readonly offset: bigint;
+}
+
+/** What an ingest's directory says of it; undefined when it has no data file. Damaged side files cost only what they said. */
+export function readStatus(disk: Disk, directory: string): IngestFiles | undefined {
+  let fd: number;
+  try {
+    fd = disk.openExistingData(directory);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO')) return undefined;
+    throw error;
+  }
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    if (!stat.isFile()) return undefined;
+    const total = readSmall(disk.ingestPath(directory, 'total'));
+    return {
+      startedAt: parseRfc3339(readSmall(disk.ingestPath(directory, 'startedat'))) ?? stat.ctimeNs,
+      updatedAt: parseRfc3339(readSmall(disk.ingestPath(directory, 'updatedat'))) ?? stat.mtimeNs,
+      total: /^[0-9]{1,18}$/.test(total) ? BigInt(total) : 0n,
+      offset: stat.size,
+    };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function digestFile(fd: number, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<Digester> {
+  const digester = new Digester(algorithm);
+  const chunk = Buffer.allocUnsafeSlow(chunkSize);
+  for (;;) {
+    signal.throwIfAborted();
+    const { bytesRead } = await readFile(fd, chunk, 0, chunkSize, digester.size);
+    if (bytesRead === 0) return digester;
+    digester.update(chunk.subarray(0, bytesRead));
+  }
+}
+
+function readSmall(path: string): string {
+  try {
+    return readFileSync(path, 'latin1').slice(0, 64);
+  } catch {
+    return '';
+  }
+}
+
+function parseRfc3339(text: string): bigint | undefined {
+  const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z$/.exec(text);
+  if (match === null) return undefined;
+  const seconds = Date.parse(`${match[1]}Z`);
+  if (Number.isNaN(seconds)) return undefined;
+  return BigInt(seconds) * 1_000_000n + BigInt((match[2] ?? '').padEnd(9, '0'));
+}

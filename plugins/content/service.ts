@@ -1,0 +1,190 @@
+/** containerd.services.content.v1.Content */
+import { Failure, failpoint, type Call, type Service } from 'troupe/plugin';
+import {
+  type ContentDefinition,
+  type ListContentResponse,
+  WriteAction,
+  type WriteContentRequest,
+  type WriteContentResponse,
+} from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { type Digest, digestProblem } from '../lib/digest/digest.ts';
+import { parseFieldMask } from '../lib/fieldmask/fieldmask.ts';
+import { parseFilters } from '../lib/filter/filter.ts';
+import { quote } from '../lib/identifier/quote.ts';
+import { copyLabels, mergeLabels, validateLabels } from '../lib/label/label.ts';
+import { requireNamespace } from '../lib/namespace/namespace.ts';
+import { infoAdaptor, statusAdaptor, toInfo, toStatus, toWriteResponse } from './convert.ts';
+import type { Disk } from './disk.ts';
+import { readBlob } from './reader.ts';
+import type { Store } from './store.ts';
+import type { Writer } from './writer.ts';
+import type { Writers } from './writers.ts';
+
+/** Infos per message of List. */
+const listSize = 100;
+
+export function contentService(
+  store: Store,
+  disk: Disk,
+  writers: Writers,
+  options: { deleted: () => void },
+): Service<typeof ContentDefinition> {
+  return {
+    info({ digest }, call) {
+      return { info: toInfo(store.get(requireNamespace(call), parse(digest))) };
+    },
+
+    async update({ info, updateMask }, call) {
+      const namespace = requireNamespace(call);
+      const digest = parse(info?.digest ?? '');
+      const labels = info?.labels ?? {};
+      const mask = parseFieldMask(updateMask, {
+        fields: ['labels'],
+        maps: ['labels'],
+        what: `content info ${quote(digest)}`,
+      });
+      // An entry that the mask names and the message lacks is one to delete.
+      const changes = Object.fromEntries(
+        mask.flatMap(({ key }) => (key === undefined ? [] : [[key, Object.hasOwn(labels, key) ? labels[key]! : '']])),
+      );
+      const all = mask.length === 0 || mask.some(({ key }) => key === undefined);
+      validateLabels(all ? labels : changes, 'info.Labels');
+      const blob = await store.updateLabels(namespace, digest, (current) =>
+        all ? copyLabels(labels) : mergeLabels(current, changes),
+      );
+      return { info: toInfo(blob) };
+    },
+
+    async *list({ filters }, call) {
+      const namespace = requireNamespace(call);
+      const matches = parseFilters(filters);
+      let message: ListContentResponse = { info: [] };
+      for (let after = ''; ; ) {
+        const page = store.page(namespace, after, listSize);
+        for (const blob of page) {
+          if (!matches(infoAdaptor(blob))) continue;
+          message.info.push(toInfo(blob));
+          if (message.info.length < listSize) continue;
+          yield message;
+          message = { info: [] };
+        }
+        if (page.length < listSize) break;
+        after = page.at(-1)!.digest;
+      }
+      if (message.info.length > 0) yield message;
+    },
+
+    async delete({ digest }, call) {
+      const namespace = requireNamespace(call);
+      const parsed = parse(digest);
+      failpoint('content.delete.before-record');
+      await store.delete(namespace, parsed, call.lease);
+      failpoint('content.delete.after-record');
+      options.deleted();
+      return {};
+    },
+
+    async *read({ digest, offset, size }, call) {
+      yield* readBlob(disk, store.get(requireNamespace(call), parse(digest)), offset, size, () => call.signal);
+    },
+
+    status({ ref }, call) {
+      return { status: toStatus(writers.status(requireNamespace(call), ref)) };
+    },
+
+    listStatuses({ filters }, call) {
+      const namespace = requireNamespace(call);
+      const matches = parseFilters(filters);
+      return {
+        statuses: writers
+          .statuses(namespace)
+          .filter((status) => matches(statusAdaptor(status)))
+          .map(toStatus),
+      };
+    },
+
+    async *write(requests, call) {
+      let session: WriteSession | undefined;
+      try {
+        for await (const request of requests) {
+          session ??= await WriteSession.open(writers, request, call);
+          const response = await session.step(request);
+          failpoint('content.write.before-reply');
+          yield response;
+          failpoint('content.write.after-reply');
+          if (request.action === WriteAction.COMMIT) return;
+        }
+      } finally {
+        await session?.close();
+      }
+    },
+
+    async abort({ ref }, call) {
+      await writers.abort({ namespace: requireNamespace(call), ref, lease: call.lease, signal: call.signal });
+      return {};
+    },
+  };
+}
+
+/** One stream of Write: its writer, and what the client has said so far of total and digest. */
+class WriteSession {
+  readonly #writer: Writer;
+  #total = 0n;
+  #expected = '';
+  #first = true;
+
+  private constructor(writer: Writer) {
+    this.#writer = writer;
+  }
+
+  static async open(
+    writers: Writers,
+    { ref, total, expected }: WriteContentRequest,
+    call: Call,
+  ): Promise<WriteSession> {
+    if (ref === '') throw new Failure('InvalidArgument', 'first message must have a reference: invalid argument');
+    const { lease, signal } = call;
+    const namespace = requireNamespace(call);
+    return new WriteSession(await writers.open({ namespace, ref, total, expected, lease, signal }));
+  }
+
+  async step(request: WriteContentRequest): Promise<WriteContentResponse> {
+    if (request.total > 0n) this.#total = request.total;
+    if (request.expected !== '') {
+      this.#expected = request.expected;
+      // Opening has looked already.
+      if (!this.#first) await this.#writer.refuseKnown(request.expected);
+    }
+    this.#first = false;
+    switch (request.action) {
+      case WriteAction.STAT:
+        break;
+      case WriteAction.COMMIT:
+        validateLabels(request.labels, 'info.Labels');
+        await this.#write(request);
+        await this.#writer.commit(this.#total, this.#expected, copyLabels(request.labels));
+        break;
+      case WriteAction.WRITE:
+        await this.#write(request);
+        break;
+      default:
+        throw new Failure('InvalidArgument', `write action ${request.action}: invalid argument`);
+    }
+    return toWriteResponse(this.#writer, request.action, this.#total);
+  }
+
+  close(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  async #write({ offset, data }: WriteContentRequest): Promise<void> {
+    await this.#writer.seek(offset);
+    await this.#writer.append(data);
+  }
+}
+
+function parse(text: string): Digest {
+  const problem = digestProblem(text);
+  if (problem === undefined) return text as Digest;
+  throw new Failure('InvalidArgument', `${quote(text.slice(0, 300))}: ${problem}: invalid argument`);
+}
