@@ -70,7 +70,10 @@ export class GrpcClient {
   /** Leaving the loop early cancels the call. */
   serverStream(method: string, request: Uint8Array, options: CallOptions = {}): AsyncIterable<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
-    return replies(this.#channel.makeServerStreamRequest(`/${method}`, asBytes, asIs, request, metadata, deadline), options.signal);
+    return replies(
+      this.#channel.makeServerStreamRequest(`/${method}`, asBytes, asIs, request, metadata, deadline),
+      options.signal,
+    );
   }
 
   /** Requests are sent while replies are read. Leaving the loop early cancels the call. */
@@ -88,13 +91,19 @@ export class GrpcClient {
     if (namespace !== undefined && namespace !== '') metadata.set('containerd-namespace', namespace);
     if (lease !== undefined && lease !== '') metadata.set('containerd-lease', lease);
     if (options.trace !== undefined && options.trace !== '') metadata.set('traceparent', options.trace);
-    const ends = [options.timeoutMs === undefined ? 0 : Date.now() + options.timeoutMs, options.deadline ?? 0].filter((end) => end > 0);
+    const ends = [options.timeoutMs === undefined ? 0 : Date.now() + options.timeoutMs, options.deadline ?? 0].filter(
+      (end) => end > 0,
+    );
     return { metadata, deadline: ends.length > 0 ? { deadline: Math.min(...ends) } : {} };
   }
 
   #single(
     options: CallOptions,
-    make: (metadata: Metadata, deadline: { deadline?: number }, done: (error: ServiceError | null, reply?: Uint8Array) => void) => { cancel(): void },
+    make: (
+      metadata: Metadata,
+      deadline: { deadline?: number },
+      done: (error: ServiceError | null, reply?: Uint8Array) => void,
+    ) => { cancel(): void },
   ): Promise<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
     return new Promise((resolve, reject) => {
@@ -120,7 +129,10 @@ interface RequestSink {
 }
 
 /** Waits for the call to take what it has; a source that throws cancels the call, and its answer says so. */
-async function send(requests: AsyncIterable<Uint8Array>, call: RequestSink & { on(event: 'error', listener: () => void): unknown }): Promise<void> {
+async function send(
+  requests: AsyncIterable<Uint8Array>,
+  call: RequestSink & { on(event: 'error', listener: () => void): unknown },
+): Promise<void> {
   let closed = false;
   const close = () => {
     closed = true;
@@ -147,7 +159,10 @@ async function send(requests: AsyncIterable<Uint8Array>, call: RequestSink & { o
   }
 }
 
-async function* replies(call: AsyncIterable<Uint8Array> & { cancel(): void }, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* replies(
+  call: AsyncIterable<Uint8Array> & { cancel(): void },
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   const cancel = () => call.cancel();
   if (signal?.aborted === true) cancel();
   signal?.addEventListener('abort', cancel, { once: true });
@@ -165,15 +180,24 @@ async function* replies(call: AsyncIterable<Uint8Array> & { cancel(): void }, si
 export function typedClient<D extends ServiceDefinition>(client: GrpcClient, definition: D): Client<D> {
   const typed: Record<string, unknown> = {};
   for (const [key, method] of Object.entries(definition.methods)) {
-    typed[key] = (input: never, options: CallOptions = {}) => invoke(client, `${definition.fullName}/${method.name}`, method, input, options);
+    typed[key] = (input: never, options: CallOptions = {}) =>
+      invoke(client, `${definition.fullName}/${method.name}`, method, input, options);
   }
   return typed as Client<D>;
 }
 
-function invoke(client: GrpcClient, path: string, method: MethodDefinition, input: unknown, options: CallOptions): unknown {
+function invoke(
+  client: GrpcClient,
+  path: string,
+  method: MethodDefinition,
+  input: unknown,
+  options: CallOptions,
+): unknown {
   const decode = (bytes: Uint8Array): unknown => method.responseType.decode(bytes);
   if (method.requestStream) {
-    const requests = mapped(input as AsyncIterable<unknown>, (message) => method.requestType.encode(message).finish());
+    const requests = mapped(input as AsyncIterable<never>, (message) =>
+      method.requestType.encode(method.requestType.fromPartial(message)).finish(),
+    );
     if (method.responseStream) return mapped(client.duplex(path, requests, options), decode);
     return client.clientStream(path, requests, options).then(decode);
   }

@@ -17,6 +17,8 @@ export interface PlanOptions {
   readonly disabled?: readonly string[];
   /** Ids or aliases: `required_plugins` of the config. One that does not start is the daemon's failure. */
   readonly required?: readonly string[];
+  /** Contract → version of what the kernel itself serves to plugins. */
+  readonly provided?: Readonly<Record<string, string>>;
 }
 
 export type DependencyKind = 'requires' | 'wants' | 'after';
@@ -91,7 +93,7 @@ export function plan(manifests: readonly Manifest[], options: PlanOptions = {}):
   );
   for (const cycle of findCycles(edges)) problems.push(cycleProblem(cycle, dependencies));
   const routes = routesOf(planned, problems);
-  checkUses(planned, known, routes, problems, warnings);
+  checkUses(planned, known, routes, options.provided ?? {}, problems, warnings);
 
   if (problems.length > 0) return { ok: false, problems, warnings };
   const waves = topologicalWaves(edges);
@@ -251,13 +253,17 @@ function checkUses(
   planned: readonly Manifest[],
   known: Names,
   routes: ReadonlyMap<string, readonly Route[]>,
+  provided: Readonly<Record<string, string>>,
   problems: Problem[],
   warnings: Problem[],
 ): void {
   const served = new Set([...known.byId.values()].flatMap((manifest) => Object.keys(manifest.serves)));
   for (const { id, file, uses } of planned) {
     for (const [contract, { range, optional }] of Object.entries(uses)) {
-      const providers = routes.get(contract) ?? [];
+      const ofKernel = Object.hasOwn(provided, contract)
+        ? [{ plugin: 'the kernel', version: provided[contract]!, public: false }]
+        : [];
+      const providers: readonly Route[] = [...ofKernel, ...(routes.get(contract) ?? [])];
       for (const provider of providers) {
         if (satisfies(provider.version, range)) continue;
         const named = provider.name === undefined ? '' : ` "${provider.name}"`;

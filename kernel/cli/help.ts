@@ -1,0 +1,57 @@
+/** Help texts. */
+
+const flags = `flags:
+  --config, -c FILE       config file (default /etc/troupe/config.toml, which may be missing)
+  --address, -a SOCKET    socket for clients; ttrpc listens on SOCKET.ttrpc
+  --root DIR              what must survive a reboot
+  --state DIR             what must not
+  --log-level, -l LEVEL   trace, debug, info, warn, error, fatal or panic
+  --version, -v           print the version
+  --help, -h              print this, or the help of a command
+`;
+
+const topics: Readonly<Record<string, string>> = {
+  '': `trouped: container daemon that speaks the containerd API
+
+usage: trouped [flags] [command]
+
+Without a command it runs the daemon, in the foreground.
+
+commands:
+  plan                    print which plugins start, in which order and why
+  config default          print a config file with every key and its default
+  config dump             print the config that is in effect
+  config check            read the config and say what is wrong with it
+  config explain KEY      print what a key means, what it is set to and where
+  config migrate          print the config file in the newest format
+  publish                 publish an event, read from stdin
+  oci-hook -- CMD ARGS    run a command as OCI hook, with {{id}} and the like filled in
+
+${flags}`,
+  plan: `usage: trouped [flags] plan
+
+Reads the config and the manifests of all plugins and prints the order of starting, or everything that stands against it. Starts nothing.
+`,
+  config: `usage: trouped [flags] config default | dump | check | migrate | explain KEY
+
+  default    every key with its default and what it means, plugins' keys included
+  dump       the config in effect: file, imports and flags merged
+  check      nothing when all is well; else every mistake with file and line
+  migrate    the file named by --config in format version 3, from 1, 2 or 4; comments are lost
+  explain    one key, such as grpc.address or plugins."io.containerd.gc.v1.scheduler".pause_threshold
+`,
+  publish: `usage: trouped --address SOCKET publish --namespace NS --topic TOPIC < ANY
+
+Sends one event to the daemon on SOCKET. Stdin is a google.protobuf.Any.
+`,
+  'oci-hook': `usage: trouped oci-hook -- CMD ARGS
+
+Reads the container's state (OCI runtime specification, section State) from stdin and runs CMD. In ARGS and in the environment
+{{id}}, {{pid}}, {{status}}, {{bundle}}, {{rootfs}} and {{annotation "KEY"}} stand for the container's.
+`,
+};
+
+/** The help of a command; of everything for a name that is none. */
+export function helpText(topic = ''): string {
+  return Object.hasOwn(topics, topic) ? topics[topic]! : topics['']!;
+}
