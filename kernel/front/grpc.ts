@@ -4,14 +4,14 @@
  * Reading and writing are tied to the bus' credit on both sides: a client that does not read stops its producer within one window,
  * and a producer that is behind stops the client through HTTP/2's own window.
  */
-import {
-  type handleBidiStreamingCall,
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  type Metadata,
-  type Server,
-  type ServerDuplexStream,
-  type ServerWritableStream,
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+  Server,
+  ServerDuplexStream,
+  ServerWritableStream,
 } from '@grpc/grpc-js';
 import type { MethodShape, Provider, RoutedCall, Router, Routes } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
@@ -139,7 +139,10 @@ class Bridge {
     call.on('end', () => routed.finish());
   };
 
-  #stream(call: ServerWritableStream<Buffer, Uint8Array> | ServerDuplexStream<Buffer, Uint8Array>, request: Buffer | undefined): RoutedCall | undefined {
+  #stream(
+    call: ServerWritableStream<Buffer, Uint8Array> | ServerDuplexStream<Buffer, Uint8Array>,
+    request: Buffer | undefined,
+  ): RoutedCall | undefined {
     const done = this.#begin();
     let ended = false;
     const fail = (failure: Failure) => {
@@ -158,7 +161,12 @@ class Bridge {
       routed = this.#router.call(
         this.#provider(),
         this.#path,
-        { meta: metaOf(call.metadata, call.getDeadline()), payload: request, complete: request !== undefined, single: this.#kind === 'client_stream' },
+        {
+          meta: metaOf(call.metadata, call.getDeadline()),
+          payload: request,
+          complete: request !== undefined,
+          single: this.#kind === 'client_stream',
+        },
         {
           message: (bytes) => {
             if (ended) return;

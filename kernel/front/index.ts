@@ -4,19 +4,16 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Router } from '../bus/router.ts';
 import { definePlugin, type PluginContext } from '../sdk/plugin.ts';
 import { listenUnix } from '../sys/index.ts';
+import type { FrontConfig } from './config.ts';
 import { GrpcRoutes } from './grpc.ts';
-
-export interface FrontConfig {
-  readonly grpc: { readonly address: string; readonly uid: number; readonly gid: number; readonly maxRecvMessageSize: number; readonly maxSendMessageSize: number };
-}
 
 export default definePlugin<FrontConfig>({
   start(ctx) {
     const { router } = ctx as PluginContext<FrontConfig> & { router: Router };
-    const { grpc } = ctx.config;
+    const { grpc, limits } = ctx.config;
     const server = new Server({
-      'grpc.max_receive_message_length': grpc.maxRecvMessageSize,
-      'grpc.max_send_message_length': grpc.maxSendMessageSize,
+      'grpc.max_receive_message_length': limits.maxRecvMessageSize,
+      'grpc.max_send_message_length': limits.maxSendMessageSize,
       'grpc.max_concurrent_streams': 10_000,
       'grpc-node.flow_control_window': 1024 * 1024,
     });

@@ -2,7 +2,9 @@
 import { Metadata, type StatusObject } from '@grpc/grpc-js';
 import { Failure, type FailureCode, failureCodes } from '../sdk/failure.ts';
 
-const names = new Map<number, FailureCode>(Object.entries(failureCodes).map(([name, code]) => [code, name as FailureCode]));
+const names = new Map<number, FailureCode>(
+  Object.entries(failureCodes).map(([name, code]) => [code, name as FailureCode]),
+);
 
 /** Status text is an HTTP/2 header: longer ones are cut, as the peer would otherwise drop the whole answer. */
 const maxText = 8 * 1024;
