@@ -1,12 +1,13 @@
 /** The main action: config → plan → boot → wait for a signal → stop in reverse. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
-import { type Config, pluginConfigs, ProblemsError, renderProblem } from '../config/index.ts';
+import { daemonVersion, type GlobalFlags, installDir } from '../cli/index.ts';
+import { prepare } from '../cli/plan.ts';
+import { ProblemsError, renderProblem } from '../config/index.ts';
 import { frontConfig } from '../front/config.ts';
 import { createLogger, type Logger } from '../log.ts';
-import { loadManifest, loadManifests, type Manifest, type Plan, plan, renderPlan } from '../plan/index.ts';
+import { loadManifest, renderPlan } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import { dump } from '../supervisor/dump.ts';
 import { kernelService } from '../supervisor/kernel-service.ts';
@@ -14,31 +15,20 @@ import { Supervisor } from '../supervisor/supervisor.ts';
 import { sdNotify } from '../sys/index.ts';
 import { type Claim, claim } from './claim.ts';
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url));
-const launcher = join(checkout, 'kernel', 'trouped');
-
-/** What is planned: the built-in plugins and those of the config's directories. Throws ProblemsError. */
-export function planOf(config: Config): { plan: Plan; manifests: Manifest[] } {
-  const { manifests, problems } = loadManifests(join(checkout, 'plugins'), ...config.kernel.pluginDirs);
-  if (problems.length > 0) throw new ProblemsError(problems);
-  const planned = plan(manifests, { disabled: config.disabledPlugins, required: config.requiredPlugins });
-  if (!planned.ok) throw new ProblemsError(planned.problems);
-  return { plan: planned, manifests };
-}
-
-export function versionText(): { version: string; revision: string } {
-  const { version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string };
-  return { version, revision: process.env.TROUPE_REVISION ?? '' };
-}
+const launcher = join(installDir, 'kernel', 'trouped');
 
 /** Runs until a signal ends it. Resolves with the exit code. */
-export async function runDaemon(config: Config): Promise<number> {
+export async function runDaemon(flags: GlobalFlags): Promise<number> {
+  const {
+    config,
+    plan: planned,
+    pluginConfigs: configs,
+    problems,
+    warnings,
+  } = prepare(flags, { provided: { [KernelDefinition.fullName]: '1.0.0' } });
+  if (problems.length > 0 || !planned.ok) throw new ProblemsError(problems);
   const logger = createLogger(config.debug.level, config.debug.format === 'json' ? 'json' : 'text');
-  const { plan: planned, manifests } = planOf(config);
-  const configs = pluginConfigs(config, manifests);
-  if (configs.problems.length > 0) throw new ProblemsError(configs.problems);
-  for (const problem of [...config.warnings, ...planned.warnings, ...configs.warnings])
-    logger.write('warn', renderProblem(problem));
+  for (const problem of warnings) logger.write('warn', renderProblem(problem));
 
   process.umask(0o022);
   const claims: Claim[] = [claim(config.root, 'root', 0o700), claim(config.state, 'state', 0o711)];
@@ -46,7 +36,7 @@ export async function runDaemon(config: Config): Promise<number> {
     mkdirSync(config.temp, { recursive: true, mode: 0o700 });
     process.env.TMPDIR = config.temp;
   }
-  const { version, revision } = versionText();
+  const { version, revision } = daemonVersion();
   logger.write('info', 'starting troupe', {
     version,
     revision,
@@ -56,7 +46,7 @@ export async function runDaemon(config: Config): Promise<number> {
   });
   logger.write('debug', renderPlan(planned));
 
-  const front = loadManifest(join(checkout, 'kernel', 'front'));
+  const front = loadManifest(join(installDir, 'kernel', 'front'));
   const supervisor = new Supervisor({
     plan: planned,
     configs: configs.values,

@@ -1,0 +1,20 @@
+/** Arguments → config → plan → boot → signals → stop in reverse. Whatever is not the daemon is a command of kernel/cli. */
+import { parseArguments, runCommand, type Streams } from './cli/index.ts';
+
+const streams: Streams = {
+  out: (text) => process.stdout.write(text),
+  err: (text) => process.stderr.write(text),
+};
+
+const invocation = parseArguments(process.argv.slice(2));
+if (invocation.command === 'daemon') {
+  const { runDaemon } = await import('./daemon/daemon.ts');
+  try {
+    process.exitCode = await runDaemon(invocation.flags);
+  } catch (error) {
+    streams.err(`${error instanceof Error ? error.message : String(error)}\n`.replace(/^(?=.)/gm, 'trouped: '));
+    process.exitCode = 1;
+  }
+} else {
+  process.exitCode = await runCommand(invocation, streams);
+}
