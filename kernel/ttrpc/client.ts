@@ -69,7 +69,11 @@ export class TtrpcClient {
     socket.on('data', (chunk: Uint8Array) => {
       for (const frame of decoder.push(chunk)) this.#receive(frame);
     });
-    socket.on('error', (error: Error) => this.close(`ttrpc: ${error.message}`));
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      // Whether a dead peer's end reads as closed or as reset is a matter of what it had not read yet.
+      const gone = error.code === 'ECONNRESET' || error.code === 'EPIPE';
+      this.close(gone ? 'ttrpc: closed' : `ttrpc: ${error.message}`);
+    });
     socket.on('end', () => this.close(decoder.midFrame ? 'ttrpc: closed in mid-frame' : 'ttrpc: closed'));
     socket.on('close', () => this.close('ttrpc: closed'));
   }

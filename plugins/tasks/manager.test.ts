@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
@@ -11,7 +11,7 @@ import { makeRig, type Rig, shimsOf, specOf, whyNoContainers } from './rig.ts';
 import type { Task } from './task.ts';
 
 const reason = whyNoContainers();
-const real = reason === undefined ? test : test.skip;
+const real = reason === undefined ? test.serial : test.serial.skip;
 const title = (text: string): string => (reason === undefined ? text : `${text} (skipped: ${reason})`);
 const limit = { timeout: 20_000 } as const;
 
@@ -21,6 +21,7 @@ const ns = `tasks-test-${process.pid}`;
 function start(t: ExecutionContext, rig: Rig): TaskManager {
   const manager = new TaskManager(rig.host);
   rig.onExit = (namespace, event) => manager.noteExit({ namespace, event });
+  manager.watching = true;
   manager.activate(undefined);
   t.teardown(() => manager.stop());
   return manager;
@@ -59,6 +60,16 @@ async function stopAndDelete(manager: TaskManager, task: Task): Promise<void> {
   await manager.delete(ns, task.id, limit);
 }
 
+/** Stops a process and sees that all of its threads have. */
+async function freeze(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  const states = (): string[] =>
+    readdirSync(`/proc/${pid}/task`).map(
+      (thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').replace(/.*\) /s, '')[0]!,
+    );
+  while (states().some((state) => state !== 'T')) await new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Nothing on disk, no mount and no process of the rig is left. */
 function nothingLeft(t: ExecutionContext, rig: Rig, id: string): void {
   t.false(existsSync(join(rig.host.state, ns, id)));
@@ -68,7 +79,7 @@ function nothingLeft(t: ExecutionContext, rig: Rig, id: string): void {
   t.false(existsSync(`/run/containerd/runc/${ns}/${id}`));
 }
 
-real.serial(title('a container from create to delete'), async (t) => {
+real(title('a container from create to delete'), async (t) => {
   const rig = await makeRig(t);
   const manager = start(t, rig);
   const task = await manager.create(options(rig, 'life', ['sh', '-c', 'exit 3']));
@@ -95,7 +106,7 @@ real.serial(title('a container from create to delete'), async (t) => {
   );
 });
 
-real.serial(title('exec, pids, pause, resume, stats and close'), async (t) => {
+real(title('exec, pids, pause, resume, stats and close'), async (t) => {
   const rig = await makeRig(t);
   const manager = start(t, rig);
   const task = await run(manager, options(rig, 'busy', ['sleep', '1000']));
@@ -125,13 +136,13 @@ real.serial(title('exec, pids, pause, resume, stats and close'), async (t) => {
   t.regex((await shim.call('stats', { id }, limit)).stats?.typeUrl ?? '', /^io\.containerd\.cgroups\.v[12]\.Metrics$/);
   await shim.call('closeIO', { id, execId: '', stdin: true }, limit);
   const running = await t.throwsAsync(manager.delete(ns, id, limit), { instanceOf: Failure });
-  t.is((running as Failure).code, 'FailedPrecondition');
+  t.is(running.message, 'cannot delete a running process: unknown');
   t.true((await manager.list(ns)).includes(task));
   await stopAndDelete(manager, task);
   nothingLeft(t, rig, id);
 });
 
-real.serial(title('a program that is not there fails Create with the words of runc, and leaves nothing'), async (t) => {
+real(title('a program that is not there fails Create with the words of runc, and leaves nothing'), async (t) => {
   const rig = await makeRig(t);
   const manager = start(t, rig);
   const failure = await t.throwsAsync(manager.create(options(rig, 'missing', ['/bin/missing'])), {
@@ -145,7 +156,7 @@ real.serial(title('a program that is not there fails Create with the words of ru
   nothingLeft(t, rig, 'missing');
 });
 
-real.serial(title('a shim that is killed: exit 137 and delete once, everything cleaned up'), async (t) => {
+real(title('a shim that is killed: exit 137 and delete once, everything cleaned up'), async (t) => {
   const rig = await makeRig(t);
   const manager = start(t, rig);
   const task = await run(manager, options(rig, 'orphan', ['sleep', '1000']));
@@ -163,7 +174,7 @@ real.serial(title('a shim that is killed: exit 137 and delete once, everything c
   t.false(existsSync(`/proc/${task.pid}/exe`));
 });
 
-real.serial(title('containers outlive the daemon: a new manager finds them and their exits arrive'), async (t) => {
+real(title('containers outlive the daemon: a new manager finds them and their exits arrive'), async (t) => {
   const rig = await makeRig(t);
   const before = new TaskManager(rig.host);
   before.activate(undefined);
@@ -182,7 +193,7 @@ real.serial(title('containers outlive the daemon: a new manager finds them and t
   nothingLeft(t, rig, 'second');
 });
 
-real.serial(title('a shim that died with the daemon is cleaned up at the next start, and its exit told'), async (t) => {
+real(title('a shim that died with the daemon is cleaned up at the next start, and its exit told'), async (t) => {
   const rig = await makeRig(t);
   const before = new TaskManager(rig.host);
   before.activate(undefined);
@@ -198,35 +209,50 @@ real.serial(title('a shim that died with the daemon is cleaned up at the next st
   nothingLeft(t, rig, 'lost');
 });
 
-real.serial(
+real(
   title('a task that stopped while the daemon was dead stays, and its exit is published when it is deleted'),
   async (t) => {
     const rig = await makeRig(t);
     const before = new TaskManager(rig.host);
     before.activate(undefined);
     const task = await run(before, options(rig, 'stopped', ['sleep', '1000']));
-    before.stop();
+    const waited = task.connection.call('wait', { id: 'stopped', execId: '' }, { timeout: 'none' });
     await rig.hangUp();
     process.kill(task.pid, 'SIGKILL');
+    await waited;
+    before.stop();
     const after = start(t, rig);
     const found = await after.find(ns, 'stopped');
-    const waited = await found.connection.call('wait', { id: 'stopped', execId: '' }, limit);
-    t.is(waited.exitStatus, 137);
+    t.is((await found.connection.call('state', { id: 'stopped', execId: '' }, limit)).exitStatus, 137);
     await after.delete(ns, 'stopped', limit);
-    const exits = rig.events.filter((event) => event.topic === '/tasks/exit');
-    t.is(exits.length, 1);
-    t.is(exits[0]?.exit?.exitStatus, 137);
-    await rig.answer();
+    t.deepEqual(
+      rig.events.filter((event) => event.topic === '/tasks/exit').map(({ from, exit }) => [from, exit?.exitStatus]),
+      [['daemon', 137]],
+    );
     nothingLeft(t, rig, 'stopped');
+    await rig.answer();
   },
 );
 
-real.serial(title('a shim that is stopped answers State in its time; SIGKILL of its container ends it'), async (t) => {
+real(title('an exit that its shim could not publish before its task is deleted is published here'), async (t) => {
+  const rig = await makeRig(t);
+  const manager = start(t, rig);
+  const task = await run(manager, options(rig, 'untold', ['sleep', '1000']));
+  await rig.hangUp();
+  await stopAndDelete(manager, task);
+  t.deepEqual(
+    rig.events.filter((event) => event.topic === '/tasks/exit').map(({ from, exit }) => [from, exit?.exitStatus]),
+    [['daemon', 137]],
+  );
+  await rig.answer();
+});
+
+real(title('a shim that is stopped answers State in its time; SIGKILL of its container ends it'), async (t) => {
   const rig = await makeRig(t);
   const manager = start(t, rig);
   const task = await run(manager, options(rig, 'frozen', ['sleep', '1000']));
   const other = await run(manager, options(rig, 'other', ['sleep', '1000']));
-  process.kill(task.shimPid!.pid, 'SIGSTOP');
+  await freeze(task.shimPid!.pid);
   const failure = await t.throwsAsync(task.connection.call('state', { id: 'frozen', execId: '' }, { timeout: 300 }), {
     instanceOf: Failure,
   });
@@ -238,7 +264,7 @@ real.serial(title('a shim that is stopped answers State in its time; SIGKILL of 
   nothingLeft(t, rig, 'frozen');
 });
 
-real.serial(title('a generation that is let go keeps its connections, and can take over again'), async (t) => {
+real(title('a generation that is let go keeps its connections, and can take over again'), async (t) => {
   const rig = await makeRig(t);
   const first = start(t, rig);
   const task = await run(first, options(rig, 'moved', ['sleep', '1000']));

@@ -3,6 +3,7 @@
  * What changes a task's existence holds its lock; what only asks the shim does not.
  */
 
+import { EventEmitter, once } from 'node:events';
 import { Failure } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import type { DeleteResponse, StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
@@ -27,11 +28,17 @@ export interface ManagerState {
 /** A shim gives up an exit event that it could not deliver after five tries with 1, 2, … 5 s between them; after this much, ms, it is the daemon's to publish. */
 const undeliveredAfter = 20_000;
 
+/** How long, ms, a Delete waits for an exit event that is on its way: longer than that takes, shorter than a shim's next try. */
+const undeliveredAtDelete = 500;
+
 /** Pauses between two questions to a suspect, ms: doubled from the first to the second. */
 const suspectPause = { first: 1000, longest: 30_000 };
 
 export class TaskManager {
   readonly exits = new ExitLedger();
+  /** Exits that shims publish are being told to `noteExit`; without that nothing can be said of one that was not. */
+  watching = false;
+  readonly #noted = new EventEmitter();
   readonly #host: TasksHost;
   readonly #tasks = new Map<string, Task>();
   /** Found on disk and not heard of yet. */
@@ -167,6 +174,7 @@ export class TaskManager {
   /** Takes an exit that its shim has published. */
   noteExit(exit: Exit): void {
     this.exits.note(exit);
+    this.#noted.emit(keyOf(exit.namespace, exit.event.containerId));
   }
 
   async #delete(task: Task, options: ShimCallOptions): Promise<DeleteResponse | undefined> {
@@ -181,12 +189,22 @@ export class TaskManager {
       if (!Failure.is(error, 'NotFound')) throw error;
       failure = error;
     }
+    if (reply !== undefined) await this.#exitTold(task, reply);
     // From here on the end of the connection is no news.
     task.condition = 'gone';
     await retireShim(this.#host, task, this.#shared(task));
     await this.#forget(task, undefined);
     if (failure !== undefined) throw failure;
     return reply;
+  }
+
+  /** A shim that ends takes with it the events that it could not deliver, so a deleted task's exit is waited for, and published here when it does not come. */
+  async #exitTold(task: Task, { pid, exitStatus, exitedAt }: DeleteResponse): Promise<void> {
+    const { namespace, id } = task;
+    const event: TaskExit = { containerId: id, id, pid, exitStatus, exitedAt };
+    if (!this.watching || this.exits.has(namespace, event)) return;
+    await settledWithin(once(this.#noted, keyOf(namespace, id)), undeliveredAtDelete);
+    await this.#publishExit(task, event);
   }
 
   async #load(namespace: string, id: string): Promise<void> {

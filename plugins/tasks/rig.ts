@@ -12,10 +12,11 @@ import {
   copyFileSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
 } from 'node:fs';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -169,10 +170,35 @@ export async function makeRig(t: ExecutionContext, timeouts: Partial<Timeouts> =
   t.teardown(async () => {
     await rig.hangUp();
     killShims(address);
+    for (const namespace of directoriesIn(rig.host.state)) {
+      const state = join(runcState, namespace);
+      for (const id of directoriesIn(state)) spawnSync('runc', ['--root', state, 'delete', '--force', id]);
+      for (const path of [state, ...directoriesIn(cgroups).map((name) => join(cgroups, name, namespace))])
+        removeEmpty(path);
+    }
     unmountAll(directory, MNT_DETACH);
     rmSync(directory, { recursive: true, force: true });
   });
   return rig;
+}
+
+const runcState = '/run/containerd/runc';
+const cgroups = '/sys/fs/cgroup';
+
+function directoriesIn(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}
+
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // Not there, or another's.
+  }
 }
 
 /** Kills what a failed test left running: shims of this rig and the processes below them. */

@@ -95,8 +95,10 @@ export class Shim {
 
 async function dial(path: string, timeout: number): Promise<Socket> {
   const socket = connect(path);
+  const expiry = new AbortController();
+  const timer = setTimeout(() => expiry.abort(), timeout);
   try {
-    await once(socket, 'connect', { signal: AbortSignal.timeout(timeout) });
+    await once(socket, 'connect', { signal: expiry.signal });
     return socket;
   } catch (error) {
     socket.on('error', () => {});
@@ -109,5 +111,7 @@ async function dial(path: string, timeout: number): Promise<Socket> {
       throw new Failure('DeadlineExceeded', `no connection to ${path} in ${timeout} ms: context deadline exceeded`);
     }
     throw new Failure('Unavailable', `connect ${path}: ${(error as Error).message}: unavailable`, { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
 }
