@@ -23,6 +23,8 @@ export class CommitRunner {
   readonly #removeResource: StatementSync;
   readonly #event: StatementSync;
   readonly #trash: StatementSync;
+  #mutations = 0;
+  #removals = 0;
 
   constructor(database: DatabaseSync, statements: Statements) {
     this.#statements = statements;
@@ -54,6 +56,8 @@ export class CommitRunner {
 
   /** @throws Failure of an expectation that did not hold; SQLite's error otherwise. */
   run(request: CommitRequest, sequence: number): CommitResponse {
+    this.#mutations += 1;
+    if ((request.lease?.remove.length ?? 0) > 0) this.#removals += 1;
     if (request.namespace !== '') this.#namespace.run(request.namespace);
     const results = request.statements.map((statement) => this.#statement(request.writer, statement));
     if (request.lease !== undefined) this.#member(request.lease);
@@ -61,6 +65,14 @@ export class CommitRunner {
       this.#event.run(namespace, topic, typeUrl, value, nowNanoseconds());
     for (const { owner, path } of request.trash) this.#trash.run(owner, path);
     return { sequence: BigInt(sequence), results };
+  }
+
+  /** Commits, and statements that updated or deleted, since the last time; what was rolled back counts too, since they only hint when to collect. */
+  takeCounts(): { mutations: number; removals: number } {
+    const counts = { mutations: this.#mutations, removals: this.#removals };
+    this.#mutations = 0;
+    this.#removals = 0;
+    return counts;
   }
 
   #statement(writer: string, { sql, params, rows, otherwise, conflict }: Statement): StatementResult {
@@ -83,7 +95,8 @@ export class CommitRunner {
   ): StatementResult {
     try {
       return this.#statements.as(writer, () => {
-        const { statement, returns } = this.#statements.prepare(writer, sql);
+        const { statement, returns, removes } = this.#statements.prepare(writer, sql);
+        if (removes) this.#removals += 1;
         const values = params.map(toSql);
         if (!returns) return { changes: BigInt(statement.run(...values).changes), rows: [] };
         const found = statement.all(...values) as unknown as Parameters<typeof fromSql>[0][][];

@@ -59,7 +59,7 @@ export class Engine {
   readonly #release: StatementSync;
   readonly #rollbackTo: StatementSync;
   readonly #queue: Pending[] = [];
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(mutations: number, removals: number) => void>();
   #statements: Statements;
   #runner: CommitRunner | undefined;
   #outcomes: Outcomes | undefined;
@@ -111,21 +111,30 @@ export class Engine {
     });
   }
 
-  /** Runs work of records itself in a commit of its own: all or nothing, and durable when it resolves. */
-  run<T>(work: (database: DatabaseSync) => T): Promise<T> {
+  /**
+   * Runs work of records itself in a commit of its own: all or nothing, and durable when it resolves.
+   *
+   * @param work may run twice, when the batch around it had to be rolled back. `sequence` is its number.
+   */
+  run<T>(work: (database: DatabaseSync, sequence: number) => T): Promise<T> {
     return this.#enqueue<T>({
       id: new Uint8Array(),
       frees: () => true,
       run: (sequence) => {
-        const result = work(this.database);
+        const result = work(this.database, sequence);
         this.#outcomes!.write(sequence, new Uint8Array(), new Uint8Array());
         return result;
       },
     });
   }
 
-  /** Called after each batch that made something durable. @returns how to stop it. */
-  onBatch(listener: () => void): () => void {
+  /**
+   * Called after each batch that made something durable.
+   *
+   * @param listener gets the number of clients' commits, and of statements in them that updated or deleted.
+   * @returns how to stop it.
+   */
+  onBatch(listener: (mutations: number, removals: number) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -243,7 +252,8 @@ export class Engine {
       return;
     }
     for (const answer of answers) answer();
-    if (numbers.length > 0) for (const listener of this.#listeners) listener();
+    const { mutations, removals } = this.#runner!.takeCounts();
+    if (numbers.length > 0) for (const listener of this.#listeners) listener(mutations, removals);
   }
 
   #known(id: Uint8Array): CommitResponse | undefined {

@@ -6,8 +6,8 @@ export interface Prepared {
   readonly statement: StatementSync;
   /** It returns rows: a SELECT, or with RETURNING. */
   readonly returns: boolean;
-  /** It can only make the database smaller: a DELETE, or it writes nothing. */
-  readonly frees: boolean;
+  /** It takes something away or points it elsewhere: what it was about may be garbage now. */
+  readonly removes: boolean;
 }
 
 /** Per writer; the one unused for longest goes. */
@@ -58,7 +58,7 @@ export class Statements {
     const prepared = {
       statement,
       returns: statement.columns().length > 0,
-      frees: /^\s*(delete|select)\b/i.test(sql),
+      removes: /^\s*(delete|update)\b/i.test(sql),
     };
     statements.set(sql, prepared);
     if (statements.size > maxStatements) statements.delete(statements.keys().next().value!);

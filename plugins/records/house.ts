@@ -1,0 +1,116 @@
+/** Everything that lives while the file is open: engine, change feed, collections and their schedule, the check after an unclean stop. */
+import type { Log } from 'troupe/plugin';
+import { Changes } from './changes.ts';
+import { type Collected, Collector, collect } from './collect.ts';
+import { Engine, type EngineOptions } from './engine.ts';
+import { type MigrationFolder, migrate } from './migrate.ts';
+import { Schedule } from './schedule.ts';
+import type { Serving } from './service.ts';
+import { runThread } from './thread.ts';
+
+/** As plugin.toml declares it; durations in ms, sizes in bytes. */
+export interface RecordsConfig {
+  readonly pause_threshold: number;
+  readonly deletion_threshold: number;
+  readonly mutation_threshold: number;
+  readonly schedule_delay: number;
+  readonly startup_delay: number;
+  readonly content_sharing_policy: 'shared' | 'isolated';
+  readonly no_sync: boolean;
+  readonly reserve: number;
+}
+
+export interface RecordsHouseOptions {
+  readonly path: string;
+  readonly migrations: readonly MigrationFolder[];
+  readonly config: RecordsConfig;
+  readonly log: Log;
+  readonly busy?: EngineOptions['busy'];
+  /** Writing has ended for good; called once. */
+  onEnd(): void;
+}
+
+export interface RecordsHouse extends Serving {
+  close(): Promise<void>;
+}
+
+/** Opens the file, migrates it and begins to serve. @throws Failure when it cannot be opened, trusted or migrated. */
+export function openRecordsHouse({ path, migrations, config, log, busy, onEnd }: RecordsHouseOptions): RecordsHouse {
+  const stop = new AbortController();
+  const engine = new Engine({
+    path,
+    durable: !config.no_sync,
+    reserve: config.reserve,
+    ...(busy && { busy }),
+    onEnd: (failure) => {
+      log.error('writing has ended; the daemon ends itself, and the next start checks the database', {
+        error: failure.message,
+      });
+      onEnd();
+    },
+  });
+  try {
+    const ran =
+      busy === undefined
+        ? migrate(engine.database, migrations)
+        : busy('records migrate', 600_000, () => migrate(engine.database, migrations));
+    if (ran.length > 0) log.info('migrated', { migrations: ran.join(' ') });
+    engine.ready();
+  } catch (error) {
+    engine.close();
+    throw error;
+  }
+  const changes = new Changes(engine.database);
+  const collector = new Collector(async () => {
+    const collected = await collect(engine, { signal: stop.signal });
+    schedule.collected(collected.durationMs);
+    log.debug('collected', { ...collected });
+    return collected;
+  });
+  const schedule = new Schedule(
+    {
+      pauseThreshold: config.pause_threshold,
+      deletionThreshold: config.deletion_threshold,
+      mutationThreshold: config.mutation_threshold,
+      scheduleDelayMs: config.schedule_delay,
+      startupDelayMs: config.startup_delay,
+    },
+    async (): Promise<Pick<Collected, 'durationMs'>> => {
+      try {
+        return await collector.collect();
+      } catch (error) {
+        if (!stop.signal.aborted) log.warn('collection failed', { error: (error as Error).message });
+        return { durationMs: 0 };
+      }
+    },
+  );
+  changes.look();
+  engine.onBatch((mutations, removals) => {
+    changes.look();
+    schedule.changed(mutations, removals);
+  });
+  if (engine.unclean) void verify(path, stop.signal, log, onEnd);
+  return {
+    engine,
+    changes,
+    collect: () => collector.collect(),
+    async close() {
+      stop.abort();
+      schedule.stop();
+      changes.close();
+      engine.close();
+    },
+  };
+}
+
+/** The pages were good enough to start with; this finds what only a full check can. */
+async function verify(path: string, signal: AbortSignal, log: Log, onEnd: () => void): Promise<void> {
+  try {
+    const result = await runThread<string>(new URL('./verify-thread.ts', import.meta.url), { path }, signal);
+    if (result === 'ok') return log.info('database checked after an unclean stop');
+    log.error('the database is damaged; the daemon ends itself', { path, result });
+    onEnd();
+  } catch (error) {
+    if (!signal.aborted) log.warn('database check did not finish', { error: (error as Error).message });
+  }
+}

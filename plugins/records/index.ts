@@ -1,0 +1,46 @@
+/** The database of the daemon. Opened in activate, by one generation at a time. */
+import { join } from 'node:path';
+import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
+import { definePlugin, Failure, type PluginContext } from 'troupe/plugin';
+import type { MigrationFolder } from './migrate.ts';
+import { openRecordsHouse, type RecordsConfig, type RecordsHouse } from './house.ts';
+import { recordsService } from './service.ts';
+
+/** The kernel hands this plugin the folders of all planned ones. */
+type Context = PluginContext<RecordsConfig> & { readonly migrations?: readonly MigrationFolder[] };
+
+/** How long answers have to reach their callers before the daemon ends itself. */
+const endDelayMs = 250;
+
+export default definePlugin<RecordsConfig>({
+  start(ctx: Context) {
+    let house: RecordsHouse | undefined;
+    const close = async () => {
+      await house?.close();
+      house = undefined;
+    };
+    return {
+      serve: {
+        [RecordsDefinition.fullName]: recordsService(() => {
+          if (house === undefined) throw new Failure('Unavailable', 'records are closed: unavailable');
+          return house;
+        }),
+      },
+      activate() {
+        house = openRecordsHouse({
+          path: join(ctx.root, 'records.db'),
+          migrations: ctx.migrations ?? [{ prefix: 'records', dir: join(import.meta.dirname, 'migrations') }],
+          config: ctx.config,
+          log: ctx.log,
+          busy: ctx.busy,
+          onEnd: () => {
+            // What is on the disk is not known any more. The next start looks at it; containers live on in their shims.
+            setTimeout(() => process.kill(process.pid, 'SIGKILL'), endDelayMs);
+          },
+        });
+      },
+      suspend: close,
+      stop: close,
+    };
+  },
+});
