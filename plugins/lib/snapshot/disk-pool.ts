@@ -1,5 +1,8 @@
-/** The pool threads of a snapshotter: started by the first task, gone after a quiet while, so an idle daemon pays nothing for them. */
-import { Piscina } from 'piscina';
+/**
+ * The pool threads of a snapshotter: loaded and started by the first task, gone after a quiet while, so an idle daemon pays nothing for them.
+ * A first task waits some 50 ms for its thread, the next ones do not.
+ */
+import type { Piscina } from 'piscina';
 import type { Outcome } from './disk.ts';
 import type { Measure } from './measure.ts';
 
@@ -7,37 +10,53 @@ const filename = new URL('./disk.ts', import.meta.url).href;
 const IDLE_MS = 20_000;
 
 export class DiskPool {
-  readonly #work = new Piscina({ filename, minThreads: 0, maxThreads: 2, idleTimeout: IDLE_MS });
-  /** Removals go one after another, wait for nothing else, and keep nobody waiting. */
-  readonly #removals = new Piscina({ filename, minThreads: 0, maxThreads: 1, idleTimeout: IDLE_MS / 10 });
+  #work: Promise<Piscina> | undefined;
+  #removals: Promise<Piscina> | undefined;
   #lastRemoval: Promise<void> = Promise.resolve();
 
   sync(fd: number): Promise<void> {
-    return unwrap(this.#work.run({ fd }, { name: 'sync' }));
+    return this.#run('sync', { fd });
   }
 
   measure(path: string): Promise<Measure> {
-    return unwrap(this.#work.run({ path }, { name: 'measure' }));
+    return this.#run('measure', { path });
   }
 
   copy(from: string, to: string): Promise<void> {
-    return unwrap(this.#work.run({ from, to }, { name: 'copy' }));
+    return this.#run('copy', { from, to });
   }
 
+  /** Removals go one after another, wait for nothing else, and keep nobody waiting. */
   unlink(parent: string, name: string): Promise<void> {
-    const run = (): Promise<void> => unwrap(this.#removals.run({ parent, name }, { name: 'unlink' }));
+    const run = async (): Promise<void> => {
+      this.#removals ??= pool(1, IDLE_MS / 10);
+      return unwrap<void>(await (await this.#removals).run({ parent, name }, { name: 'unlink' }));
+    };
     const removed = this.#lastRemoval.then(run, run);
     this.#lastRemoval = removed;
     return removed;
   }
 
+  async #run<T>(name: string, task: object): Promise<T> {
+    this.#work ??= pool(2, IDLE_MS);
+    return unwrap<T>(await (await this.#work).run(task, { name }));
+  }
+
+  /** Ends the threads; tasks that are under way are rejected. */
   async close(): Promise<void> {
-    await Promise.all([this.#work.destroy(), this.#removals.destroy()]);
+    const pools = [this.#work, this.#removals];
+    this.#work = undefined;
+    this.#removals = undefined;
+    await Promise.all(pools.map(async (each) => (await each)?.destroy()));
   }
 }
 
-async function unwrap<T>(running: Promise<Outcome<T>>): Promise<T> {
-  const outcome = await running;
+async function pool(maxThreads: number, idleTimeout: number): Promise<Piscina> {
+  const { Piscina: Pool } = await import('piscina');
+  return new Pool({ filename, minThreads: 0, maxThreads, idleTimeout });
+}
+
+function unwrap<T>(outcome: Outcome<T>): T {
   if ('value' in outcome) return outcome.value;
   throw Object.assign(new Error(outcome.failed.message), { code: outcome.failed.code });
 }
