@@ -395,8 +395,13 @@ function attributes(header: TarHeader): Attributes {
     gid: header.gid,
     mode: header.mode & 0o7777,
     xattrs: header.xattrs,
-    // An archive's access time is older than its modification time on most disks (relatime); containerd takes the later.
-    atimeNs: atimeNs > mtimeNs ? atimeNs : mtimeNs,
+    // An archive's access time may be older than its modification time (relatime); containerd takes the later.
+    atimeNs: later(atimeNs, mtimeNs),
     mtimeNs,
   };
+}
+
+function later(a: bigint, b: bigint): bigint {
+  if (a > b) return a;
+  return b;
 }

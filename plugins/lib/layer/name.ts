@@ -43,11 +43,10 @@ export function join(directory: ByteString, name: ByteString): ByteString {
 export function quote(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   const short = text.length > 200 ? `${text.slice(0, 200)}…` : text;
-  // biome-ignore lint/suspicious/noMisleadingCharacterClass: single code points, each escaped for itself.
-  return `"${short.replace(/[\x00-\x1f"\\\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]/g, escape)}"`;
+  return `"${short.replace(/[\x00-\x1f"\\\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]/g, escaped)}"`;
 }
 
-function escape(character: string): string {
+function escaped(character: string): string {
   const code = character.charCodeAt(0);
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
 }

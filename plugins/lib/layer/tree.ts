@@ -26,7 +26,7 @@ import {
   unlinkat,
 } from 'troupe/sys';
 import { attributesOf, type Omissions, setEntry } from './attributes.ts';
-import { isOpaque, isWhiteout, type LowerLayers, OPAQUE } from './lower.ts';
+import { isOpaque, isWhiteout, type LowerEntry, type LowerLayers, OPAQUE } from './lower.ts';
 import { type ByteString, join, toByteString, toPath } from './name.ts';
 import { invalidEntry } from './failure.ts';
 
@@ -35,6 +35,12 @@ export interface Directory {
   readonly path: ByteString;
   /** Layers below that are merged into it; empty for all but an overlay's upper directory. */
   readonly merged: readonly number[];
+}
+
+/** Where a resolution has come: a directory that exists, and names below it that do not. */
+interface Place {
+  directory: Directory;
+  readonly missing: ByteString[];
 }
 
 export interface TreeOptions {
@@ -98,27 +104,24 @@ export class DirectoryTree {
       directory = this.#aliases.get(prefix);
       if (directory !== undefined) break;
     }
-    directory ??= this.#rootDirectory;
+    const place: Place = { directory: directory ?? this.#rootDirectory, missing: [] };
     for (let i = depth; i < components.length; i++) {
       this.#links = 0;
-      directory = this.#step(directory, components[i]!, make);
-      if (directory === undefined) return undefined;
+      this.#step(place, components[i]!);
     }
+    if (place.missing.length > 0 && !make) return undefined;
+    for (const name of place.missing) place.directory = this.#make(place.directory, name);
     if (this.#aliases.size >= DIRECTORIES) this.#aliases = new Map([['', this.#rootDirectory]]);
-    this.#aliases.set(key, directory);
-    return directory;
+    this.#aliases.set(key, place.directory);
+    return place.directory;
   }
 
   /** A link target's parents: not cleaned, so that `..` goes up from where a link has led. Makes nothing that no layer has. */
   resolveTarget(components: readonly ByteString[]): Directory | undefined {
     this.#links = 0;
-    let directory: Directory | undefined = this.#rootDirectory;
-    for (const component of components) {
-      if (component === '' || component === '.') continue;
-      directory = this.#step(directory, component, false);
-      if (directory === undefined) return undefined;
-    }
-    return directory;
+    const place: Place = { directory: this.#rootDirectory, missing: [] };
+    for (const component of components) this.#step(place, component);
+    return place.missing.length > 0 ? undefined : place.directory;
   }
 
   /** A descriptor (O_PATH) of the directory, good until the next call of this tree. */
@@ -170,36 +173,48 @@ export class DirectoryTree {
     this.#descriptors.clear();
   }
 
-  #step(parent: Directory, name: ByteString, make: boolean): Directory | undefined {
-    if (name === '..') return this.#parentOf(parent);
-    const path = join(parent.path, name);
-    const known = this.#directories.get(path);
-    if (known !== undefined) return known;
+  /**
+   * Goes one component further. Below what does not exist there is only text, where `..` takes a component away, as containerd resolves it: a link
+   * `missing/../etc` is `etc`, and `missing` is not made.
+   */
+  #step(place: Place, name: ByteString): void {
+    if (name === '' || name === '.') return;
+    if (name === '..') {
+      if (place.missing.pop() === undefined) place.directory = this.#parentOf(place.directory);
+      return;
+    }
+    const path = join(place.directory.path, [...place.missing, name].join('/'));
     if (path.length > PATH_BYTES) throw invalidEntry(this.#options.subject, path, 'path is too long');
-
+    if (place.missing.length > 0) {
+      place.missing.push(name);
+      return;
+    }
+    const parent = place.directory;
+    const known = this.#directories.get(path);
+    if (known !== undefined) {
+      place.directory = known;
+      return;
+    }
     const dirfd = this.descriptor(parent);
-    let status = tryFstatat(dirfd, toPath(name));
-    const hidden = status !== undefined && this.#options.overlay && isWhiteout(status);
-    if (hidden) status = undefined;
-    if (status !== undefined) {
-      if (status.kind === 'directory') return this.#remember(path, this.#mergedBelow(parent, name));
-      if (status.kind === 'symlink') return this.#follow(parent, path, readlinkat(dirfd, toPath(name)), make);
-      throw invalidEntry(this.#options.subject, path, 'is not a directory');
-    }
-    if (!hidden && parent.merged.length > 0) {
-      const lower = this.#options.lower!;
-      const found = lower.lookup(parent.path, parent.merged, name);
-      if (found !== undefined) {
-        if (found.status.kind === 'directory')
-          return this.#copyUp(parent, name, found.layer, found.merged, found.status);
-        if (found.status.kind === 'symlink') {
-          const target = lower.within(parent.path, found.layer, (fd) => readlinkat(fd, toPath(name)));
-          return this.#follow(parent, path, target, make);
-        }
-        throw invalidEntry(this.#options.subject, path, 'is not a directory');
-      }
-    }
-    return make ? this.#make(parent, name, hidden) : undefined;
+    const status = tryFstatat(dirfd, toPath(name));
+    if (status === undefined) this.#stepLower(place, name, path);
+    else if (status.kind === 'directory') {
+      place.directory = this.#remember(path, this.#mergedBelow(parent, name));
+    } else if (status.kind === 'symlink') this.#follow(place, path, readlinkat(dirfd, toPath(name)));
+    else if (this.#options.overlay && isWhiteout(status)) place.missing.push(name);
+    else throw invalidEntry(this.#options.subject, path, 'is not a directory');
+  }
+
+  #stepLower(place: Place, name: ByteString, path: ByteString): void {
+    const parent = place.directory;
+    const lower = this.#options.lower;
+    const found = parent.merged.length === 0 ? undefined : lower!.lookup(parent.path, parent.merged, name);
+    if (found === undefined) place.missing.push(name);
+    else if (found.status.kind === 'directory') place.directory = this.#copyUp(parent, name, found);
+    else if (found.status.kind === 'symlink') {
+      const target = lower!.within(parent.path, found.layer, (fd) => readlinkat(fd, toPath(name)));
+      this.#follow(place, path, target);
+    } else throw invalidEntry(this.#options.subject, path, 'is not a directory');
   }
 
   #parentOf(directory: Directory): Directory {
@@ -216,19 +231,14 @@ export class DirectoryTree {
     return directory;
   }
 
-  #follow(parent: Directory, link: ByteString, target: Buffer, make: boolean): Directory | undefined {
+  #follow(place: Place, link: ByteString, target: Buffer): void {
     if (++this.#links > LINKS) {
       throw invalidEntry(this.#options.subject, link, 'too many levels of symbolic links');
     }
     this.#followed.add(link);
     const text = toByteString(target);
-    let directory: Directory | undefined = text.startsWith('/') ? this.#rootDirectory : parent;
-    for (const component of text.split('/')) {
-      if (component === '' || component === '.') continue;
-      directory = this.#step(directory, component, make);
-      if (directory === undefined) return undefined;
-    }
-    return directory;
+    if (text.startsWith('/')) place.directory = this.#rootDirectory;
+    for (const component of text.split('/')) this.#step(place, component);
   }
 
   #mergedBelow(parent: Directory, name: ByteString): readonly number[] {
@@ -236,34 +246,31 @@ export class DirectoryTree {
     return this.#options.lower!.lookup(parent.path, parent.merged, name)?.merged ?? [];
   }
 
-  /** A directory that no layer has: 0755, the extracting process's own, as containerd makes it. */
-  #make(parent: Directory, name: ByteString, wasWhiteout: boolean): Directory {
+  /** A directory that no layer has, or that the layer itself has hidden: 0755, the extracting process's own, as containerd makes it. */
+  #make(parent: Directory, name: ByteString): Directory {
     const dirfd = this.descriptor(parent);
     const path = toPath(name);
-    if (wasWhiteout) unlinkat(dirfd, path);
+    const hidden = this.#options.overlay && tryFstatat(dirfd, path) !== undefined;
+    if (hidden) unlinkat(dirfd, path);
     mkdirat(dirfd, path, 0o755);
     fchmodat(dirfd, path, 0o755);
-    if (wasWhiteout) lsetxattr(fdPath(dirfd, path), OPAQUE, Buffer.from('y'));
+    if (hidden) lsetxattr(fdPath(dirfd, path), OPAQUE, Buffer.from('y'));
     const made = join(parent.path, name);
     this.#options.onImplied(made, undefined);
     return this.#remember(made, []);
   }
 
   /** The upper directory gets a directory of its own with the attributes of the lower one, as overlayfs makes it when something below is written. */
-  #copyUp(
-    parent: Directory,
-    name: ByteString,
-    layer: number,
-    merged: readonly number[],
-    status: FileStatus,
-  ): Directory {
+  #copyUp(parent: Directory, name: ByteString, found: LowerEntry): Directory {
     const dirfd = this.descriptor(parent);
-    const attributes = this.#options.lower!.within(parent.path, layer, (fd) => attributesOf(fd, name, status));
+    const attributes = this.#options.lower!.within(parent.path, found.layer, (fd) =>
+      attributesOf(fd, name, found.status),
+    );
     mkdirat(dirfd, toPath(name), 0o700);
     setEntry(dirfd, name, attributes, false, this.#options.omissions);
     const path = join(parent.path, name);
-    this.#options.onImplied(path, status);
-    return this.#remember(path, merged);
+    this.#options.onImplied(path, found.status);
+    return this.#remember(path, found.merged);
   }
 
   #remember(path: ByteString, merged: readonly number[]): Directory {
