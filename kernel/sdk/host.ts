@@ -52,6 +52,7 @@ export class PluginHost {
   readonly #links = new Set<CalleeLink>();
   readonly dispatcher: Dispatcher;
   readonly router: Router;
+  #definition: PluginDefinition | undefined;
   #instance: PluginInstance | undefined;
 
   constructor(plugin: HostedPlugin, thread: Thread) {
@@ -70,13 +71,19 @@ export class PluginHost {
     this.router.setRoutes(thread.init.routes);
   }
 
-  async start(): Promise<StartOutcome> {
-    const { id, dir, protos } = this.#plugin;
+  async load(): Promise<void> {
+    const { id, dir } = this.#plugin;
     const module: { default?: PluginDefinition } = await import(pathToFileURL(join(dir, 'index.ts')).href);
-    const definition = module.default;
-    if (typeof definition?.start !== 'function') {
+    if (typeof module.default?.start !== 'function') {
       throw new Failure('InvalidArgument', `plugin ${id}: index.ts has no default export made by definePlugin`);
     }
+    this.#definition = module.default;
+  }
+
+  async start(): Promise<StartOutcome> {
+    const { protos } = this.#plugin;
+    if (this.#definition === undefined) await this.load();
+    const definition = this.#definition!;
     try {
       this.#instance = await definition.start(this.#context());
     } catch (error) {

@@ -56,6 +56,8 @@ export type StartOutcome = { t: 'started'; methods: readonly MethodShape[] } | {
 
 /** Called by the kernel through comlink; every call has a deadline and is rejected by the worker's death. */
 export interface WorkerControl {
+  /** Imports the plugin's code: what takes long and touches nothing, so that it need not wait for what the plugin requires. */
+  load(id: string): Promise<void>;
   start(id: string): Promise<StartOutcome>;
   activate(id: string, state: unknown): Promise<void>;
   /** Stops taking calls, waits up to `quiesceMs` for running unary ones, and asks the plugin for its state. */

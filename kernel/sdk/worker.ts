@@ -32,6 +32,7 @@ function hostOf(id: string): PluginHost {
 }
 
 const control: WorkerControl = {
+  load: (id) => hostOf(id).load(),
   start: (id) => hostOf(id).start(),
   activate: (id, state) => hostOf(id).activate(state),
   suspend: (id, quiesceMs) => hostOf(id).suspend(quiesceMs),

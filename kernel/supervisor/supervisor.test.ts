@@ -122,7 +122,7 @@ test('a plugin is ready before what requires it starts, and stops after it', asy
   await supervisor.boot();
   t.deepEqual(states('test.v1.health'), ['spawning', 'initializing', 'ready']);
   const at = (slot: string, to: string) => transitions.findIndex((each) => each.slot === slot && each.to === to);
-  t.true(at('test.v1.health', 'ready') < at('test.v1.caller', 'spawning'));
+  t.true(at('test.v1.health', 'ready') < at('test.v1.caller', 'initializing'));
   await supervisor.stop();
   t.true(at('test.v1.caller', 'stopped') < at('test.v1.health', 'draining'));
 });

@@ -132,27 +132,26 @@ export class Supervisor {
     this.#watch.start();
     const booted = new Map<string, Promise<void>>();
     for (const id of this.#options.plan.order) booted.set(id, this.#bootOne(this.#units.get(id)!, booted));
-    await Promise.all(booted.values());
-    for (const id of this.#options.plan.required) {
-      const unit = this.#units.get(id)!;
-      if (unit.state !== 'ready')
-        throw new Failure('FailedPrecondition', `load required plugin ${id}: ${unit.reason || unit.state}`);
-    }
-    await this.#front.start();
+    // The front loads its libraries meanwhile, and opens its sockets when all the others have settled.
+    const settled = Promise.all(booted.values()).then(() => {
+      const missing = [...this.#options.plan.required].find((id) => this.#units.get(id)?.state !== 'ready');
+      if (missing === undefined) return undefined;
+      const { reason, state } = this.#units.get(missing)!;
+      return `load required plugin ${missing}: ${reason || state}`;
+    });
+    await this.#front.start(settled);
+    const missing = await settled;
+    if (missing !== undefined) throw new Failure('FailedPrecondition', missing);
     if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
   }
 
   async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
     const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
-    await Promise.all(dependencies.map((dependency) => booted.get(dependency.on)));
-    const missing = dependencies.find(
-      (each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready',
-    );
-    if (missing !== undefined) {
-      unit.skip(`requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`);
-      return;
-    }
-    await unit.start();
+    const required = Promise.all(dependencies.map((dependency) => booted.get(dependency.on))).then(() => {
+      const missing = dependencies.find((each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready');
+      return missing === undefined ? undefined : `requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`;
+    });
+    await unit.start(required);
   }
 
   /** Stops everything, front first, each before what it depends on, with a deadline each. */

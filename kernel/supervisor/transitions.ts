@@ -2,7 +2,7 @@
 
 export const arrows = {
   declared: ['spawning', 'skipped', 'stopped', 'failed'],
-  spawning: ['initializing', 'failed', 'backoff', 'stopped'],
+  spawning: ['initializing', 'failed', 'backoff', 'skipped', 'stopped'],
   initializing: ['ready', 'failed', 'backoff', 'skipped', 'stopped'],
   ready: ['suspended', 'draining', 'backoff', 'failed'],
   suspended: ['ready', 'backoff', 'failed', 'draining'],

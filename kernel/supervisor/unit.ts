@@ -104,60 +104,55 @@ export class Unit implements Member {
     };
   }
 
-  /** What it requires is not there: it is not tried. */
+  /** It says, or the plan says, that it has nothing to do on this machine. */
   skip(reason: string): void {
     this.#go('skipped', reason);
     this.#world.ended(this, `plugin ${this.id} is skipped: ${reason}: unavailable`);
   }
 
-  /** First start, or one by hand. Resolves when it is ready, failed or skipped; the state says which. */
-  async start(): Promise<void> {
+  /**
+   * First start, or one by hand. Its worker is spawned and its code imported at once; `required` says when it may go on: undefined, or the
+   * reason why it may not. Resolves when it is ready, failed or skipped; the state says which.
+   */
+  async start(required: Promise<string | undefined> = Promise.resolve(undefined)): Promise<void> {
     await this.#exclusively(async () => {
       if (this.state === 'ready' || this.state === 'backoff') return;
       try {
-        await this.#bring();
+        await this.#bring(required);
       } catch (error) {
         this.#fail(messageOf(error));
       }
     });
   }
 
-  async #bring(): Promise<void> {
+  async #bring(required: Promise<string | undefined> = Promise.resolve(undefined)): Promise<void> {
     this.#go('spawning', '');
     const thread = this.#world.threadName(this.manifest);
     const handle = this.#world.threads.shared(thread);
+    const own = thread === this.id;
+    const generation = { number: this.#nextNumber - 1, handle, shapes: [], own };
     this.starting = handle;
     try {
-      const generation = await this.#open(handle, thread === this.id);
-      if (generation === undefined) return;
-      try {
-        await handle.call('activate', [this.id, undefined], this.manifest.deadlines.startMs);
-      } catch (error) {
-        await this.#discard(generation, 'activate failed');
-        throw error;
+      const [missing] = await Promise.all([required, handle.call('load', [this.id], this.manifest.deadlines.startMs)]);
+      if (missing !== undefined) {
+        this.skip(missing);
+        await this.#discard(generation, 'skipped');
+        return;
       }
-      this.#serve(generation);
-    } finally {
-      this.starting = undefined;
-    }
-  }
-
-  /** Runs `start` in the worker; undefined when the plugin says that it has nothing to do on this machine. */
-  async #open(handle: WorkerHandle, own: boolean): Promise<Generation | undefined> {
-    const number = this.#nextNumber - 1;
-    this.#go('initializing', '');
-    try {
+      this.#go('initializing', '');
       const outcome = await handle.call('start', [this.id], this.manifest.deadlines.startMs);
       if (outcome.t === 'skipped') {
-        this.#go('skipped', outcome.reason);
-        this.#world.ended(this, `plugin ${this.id} is skipped: ${outcome.reason}: unavailable`);
-        if (own) await this.#discard({ number, handle, shapes: [], own }, 'skipped');
-        return undefined;
+        this.skip(outcome.reason);
+        await this.#discard(generation, 'skipped');
+        return;
       }
-      return { number, handle, shapes: outcome.methods, own };
+      await handle.call('activate', [this.id, undefined], this.manifest.deadlines.startMs);
+      this.#serve({ ...generation, shapes: outcome.methods });
     } catch (error) {
-      await this.#discard({ number, handle, shapes: [], own }, 'start failed');
+      await this.#discard(generation, 'start failed');
       throw error;
+    } finally {
+      this.starting = undefined;
     }
   }
 
