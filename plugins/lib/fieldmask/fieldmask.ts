@@ -24,7 +24,7 @@ export interface FieldMaskShape {
 /**
  * The paths of a mask, in its order.
  *
- * @param paths `request.updateMask?.paths`; undefined or empty is no mask: the caller replaces all that may change.
+ * @param paths `request.updateMask`; undefined or empty is no mask: the caller replaces all that may change.
  * @throws Failure InvalidArgument for a path that the shape does not allow, `*` among them.
  */
 export function parseFieldMask(paths: readonly string[] | undefined, shape: FieldMaskShape): MaskPath[] {
