@@ -109,10 +109,13 @@ export function contentService(
         for await (const request of requests) {
           session ??= await WriteSession.open(writers, request, call);
           const response = await session.step(request);
+          // Who has the answer to a commit may use the ref again, and may never ask for the end of the stream.
+          const last = request.action === WriteAction.COMMIT;
+          if (last) await session.close();
           failpoint('content.write.before-reply');
           yield response;
           failpoint('content.write.after-reply');
-          if (request.action === WriteAction.COMMIT) return;
+          if (last) return;
         }
       } finally {
         await session?.close();

@@ -170,8 +170,9 @@ export class Writers {
 
   /** Takes the lock and keeps it until the returned function is called. */
   async #lock(key: string, request: Pick<OpenRequest, 'ref' | 'signal'>): Promise<() => void> {
-    const patience = AbortSignal.timeout(lockPatience);
-    const signal = AbortSignal.any([patience, request.signal]);
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), lockPatience);
+    const signal = AbortSignal.any([patience.signal, request.signal]);
     const granted = Promise.withResolvers<void>();
     const held = Promise.withResolvers<void>();
     const asked = nowNanoseconds();
@@ -186,12 +187,14 @@ export class Writers {
     try {
       await granted.promise;
     } catch (error) {
-      if (!patience.aborted) throw error;
+      if (!patience.signal.aborted) throw error;
       const since = this.#active.get(key)?.openedAt ?? asked;
       throw new Failure(
         'Unavailable',
         `ref ${shorten(request.ref)} locked for ${Number((nowNanoseconds() - since) / 1_000_000n) / 1000}s (since ${formatRfc3339(since)}): unavailable`,
       );
+    } finally {
+      clearTimeout(timer);
     }
     return held.resolve;
   }
