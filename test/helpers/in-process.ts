@@ -293,7 +293,11 @@ function signalled(abort: AbortSignal): { signal(): void; wait(): Promise<boolea
   return {
     signal,
     async wait() {
-      if (!pending) await new Promise<void>((resolve) => (wake = resolve));
+      if (!pending) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
       wake = undefined;
       pending = false;
       return !abort.aborted;
