@@ -1,0 +1,118 @@
+/**
+ * The daemons that are measured, started the same way: a root, a state directory and a socket of their own on the same disk.
+ * The disk is a loop-mounted ext4 whose file lies in memory: the journal of a real file system, without a neighbour's noise.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { HealthDefinition } from '../proto/gen/grpc/health/v1/health.ts';
+import { GrpcClient, typedClient } from '../kernel/front/client.ts';
+
+const launcher = fileURLToPath(new URL('../kernel/trouped', import.meta.url));
+
+export interface Disk {
+  readonly dir: string;
+  remove(): void;
+}
+
+/** @param megabytes size of the file system */
+export function makeDisk(megabytes: number): Disk {
+  const base = mkdtempSync('/dev/shm/troupe-bench-');
+  const image = join(base, 'disk');
+  const dir = join(base, 'mnt');
+  writeFileSync(image, '');
+  truncateSync(image, megabytes * 2 ** 20);
+  mkdirSync(dir);
+  execFileSync('mkfs.ext4', ['-q', '-F', image]);
+  execFileSync('mount', ['-o', 'loop', image, dir]);
+  return {
+    dir,
+    remove() {
+      execFileSync('umount', [dir]);
+      rmSync(base, { recursive: true, force: true });
+    },
+  };
+}
+
+export interface Peer {
+  readonly name: 'troupe' | 'containerd';
+  readonly address: string;
+  readonly pid: number;
+  /** Milliseconds from exec to a Health check that was served. */
+  readonly bootMs: number;
+  stop(): Promise<void>;
+}
+
+export function containerdInstalled(): boolean {
+  try {
+    execFileSync('containerd', ['--version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export interface PeerOptions {
+  /** Added to our config file. */
+  readonly config?: string;
+}
+
+export async function startPeer(name: Peer['name'], dir: string, options: PeerOptions = {}): Promise<Peer> {
+  const home = join(dir, name);
+  rmSync(home, { recursive: true, force: true });
+  mkdirSync(home, { recursive: true });
+  const address = join(home, 'grpc.sock');
+  const config = join(home, 'config.toml');
+  const places = ['--address', address, '--root', join(home, 'root'), '--state', join(home, 'state')];
+  // CRI and its network are not what is compared, and cost the peer memory and time.
+  writeFileSync(
+    config,
+    name === 'troupe'
+      ? `version = 3\n${options.config ?? ''}`
+      : 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n',
+  );
+  const began = performance.now();
+  const child = spawn(
+    name === 'troupe' ? launcher : 'containerd',
+    ['--config', config, ...places, '--log-level', 'error'],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  const bootMs = await served(address, began);
+  return { name, address, pid: child.pid!, bootMs, stop: () => stop(child) };
+}
+
+async function served(address: string, began: number): Promise<number> {
+  for (;;) {
+    const client = new GrpcClient(address);
+    try {
+      const { status } = await typedClient(client, HealthDefinition).check({ service: '' }, { timeoutMs: 1000 });
+      if (status === 1) return performance.now() - began;
+    } catch (error) {
+      if (performance.now() - began > 20_000) throw error;
+    } finally {
+      client.close();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+function stop(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.once('exit', () => resolve());
+    child.kill('SIGTERM');
+  });
+}
+
+/** Kilobytes of resident memory, of which anonymous. */
+export function memoryOf(pid: number): { rss: number; anonymous: number; pss: number } {
+  const field = (text: string, name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0);
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return { rss: field(rollup, 'Rss'), anonymous: field(rollup, 'Anonymous'), pss: field(rollup, 'Pss') };
+}
+
+/** Seconds of CPU that the process has used, children not counted. */
+export function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
