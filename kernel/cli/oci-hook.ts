@@ -68,7 +68,7 @@ const field = /^\.?(\w+)$/;
 const annotation = /^\.?annotation\s+(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`)$/;
 
 export function fillIn(template: string, container: Container): string {
-  const filled = template.replace(action, (_, open: string, body: string) => {
+  const filled = template.replace(action, (_, _open: string, body: string) => {
     const key = annotation.exec(body);
     if (key !== null)
       return annotationOf(

@@ -159,17 +159,51 @@ async function send(
   }
 }
 
-async function* replies(
-  call: AsyncIterable<Uint8Array> & { cancel(): void },
-  signal?: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+/** The part of grpc-js' readable calls that is needed here. */
+interface ReplySource {
+  on(event: 'data', listener: (reply: Uint8Array) => void): unknown;
+  on(event: 'error', listener: (error: ServiceError) => void): unknown;
+  on(event: 'end', listener: () => void): unknown;
+  pause(): unknown;
+  resume(): unknown;
+  cancel(): void;
+}
+
+/**
+ * By events and not by Node's iterator, which destroys a duplex stream with what is still to be sent when its readable half ends, and which grpc-js'
+ * `error`, emitted without a destroy, does not end. `end` comes in every case and after all data, so it ends this one.
+ */
+async function* replies(call: ReplySource, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const arrived: Uint8Array[] = [];
+  let ended = false;
+  let failure: ServiceError | undefined;
+  let wake = () => {};
+  call.on('data', (reply) => {
+    arrived.push(reply);
+    call.pause();
+    wake();
+  });
+  call.on('error', (error) => {
+    failure = error;
+  });
+  call.on('end', () => {
+    ended = true;
+    wake();
+  });
   const cancel = () => call.cancel();
   if (signal?.aborted === true) cancel();
   signal?.addEventListener('abort', cancel, { once: true });
   try {
-    for await (const reply of call) yield reply;
-  } catch (error) {
-    throw failureOf(error as ServiceError);
+    for (;;) {
+      for (let reply = arrived.shift(); reply !== undefined; reply = arrived.shift()) yield reply;
+      if (ended) break;
+      const waiting = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      call.resume();
+      await waiting;
+    }
+    if (failure !== undefined) throw failureOf(failure);
   } finally {
     signal?.removeEventListener('abort', cancel);
     call.cancel();
