@@ -1,21 +1,20 @@
 import test from 'ava';
 import { ContainersDefinition } from 'troupe/proto/containerd/services/containers/v1/containers.ts';
+import { useRecords } from '../../test/helpers/records.ts';
 import { containersSuite } from '../../test/suites/containers.ts';
-import { inProcess } from '../../test/suites/in-process.ts';
-import { useSurroundings } from '../../test/suites/in-process-records.ts';
-import { containersService } from './service.ts';
+import { useSubject } from '../../test/suites/in-process-subject.ts';
+import containers from './index.ts';
 import { Store } from './store.ts';
 
-containersSuite(test, 'in this thread', (t) => {
-  const surroundings = useSurroundings(t, 'containers');
-  return {
-    ...surroundings,
-    client: inProcess(ContainersDefinition, containersService(new Store(surroundings.records))),
-  };
-});
+containersSuite(test, 'in this thread', (t) =>
+  useSubject(t, ContainersDefinition, containers, {
+    id: 'io.containerd.service.v1.containers-service',
+    noun: 'containers',
+  }),
+);
 
 test('a container holds its snapshot, by the edges that collection follows', async (t) => {
-  const { records, rows } = useSurroundings(t, 'containers');
+  const { records, rows } = useRecords(t, 'containers');
   const store = new Store(records);
   const container = {
     id: 'c',

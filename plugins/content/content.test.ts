@@ -1,10 +1,13 @@
 import test from 'ava';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { contentSuite } from '../../test/suites/content.ts';
-import { inProcess } from '../../test/suites/in-process.ts';
-import { useContent } from './content-fixture.ts';
+import { useSubject } from '../../test/suites/in-process-subject.ts';
+import content from './index.ts';
 
-contentSuite(test, 'in this thread', (t) => {
-  const content = useContent(t);
-  return { ...content, client: inProcess(ContentDefinition, content.service) };
-});
+contentSuite(test, 'in this thread', (t) =>
+  useSubject(t, ContentDefinition, content, {
+    id: 'io.containerd.content.v1.content',
+    noun: 'content',
+    config: { content_sharing_policy: 'shared' },
+  }),
+);

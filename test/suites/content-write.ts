@@ -360,7 +360,11 @@ export function contentWriteSuite(
     t.like(await anew.send({ action: WRITE, data: Buffer.from('shar') }), { offset: 4n });
     t.like(await anew.send({ action: COMMIT, offset: 4n, data: Buffer.from('ed') }), { offset: 6n, digest });
     t.like(
-      await once(subject, { action: STAT, ref: 's', total: 5n, expected: digest }, { namespace: 'third' }),
+      await once(
+        subject,
+        { action: STAT, ref: 's', total: 5n, expected: digest },
+        { namespace: `${subject.otherNamespace}-2` },
+      ),
       { offset: 0n },
       'the size disagrees',
     );

@@ -63,3 +63,11 @@ CREATE TRIGGER content_gc_node_delete INSTEAD OF DELETE ON content_gc_node BEGIN
     FROM content_ingest WHERE old.kind = 'ingest' AND ns = old.ns AND ref = old.id;
   DELETE FROM content_ingest WHERE old.kind = 'ingest' AND ns = old.ns AND ref = old.id;
 END;
+
+-- A namespace takes its ingests with it; it cannot go while it has blobs.
+CREATE TRIGGER content_namespace_gone AFTER DELETE ON records_namespace BEGIN
+  INSERT INTO records_trash (owner, path)
+    SELECT 'io.containerd.content.v1.content', 'ingest/' || directory || '/' || ns || '/' || ref
+    FROM content_ingest WHERE ns = old.name;
+  DELETE FROM content_ingest WHERE ns = old.name;
+END;

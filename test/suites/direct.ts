@@ -1,6 +1,6 @@
 /**
  * A service as its caller would see it, without bus and threads: messages still pass through their codecs, streams still end by break,
- * abort and throw. For running a suite on a service alone.
+ * abort and throw. For running a suite on a service alone; requests of a stream end by abort too, as when a client vanishes.
  */
 import {
   type Call,
@@ -12,7 +12,7 @@ import {
   type ServiceDefinition,
 } from 'troupe/plugin';
 
-export function inProcess<D extends ServiceDefinition>(definition: D, service: Service<D>): Client<D> {
+export function direct<D extends ServiceDefinition>(definition: D, service: Service<D>): Client<D> {
   const client: Record<string, unknown> = {};
   for (const [key, method] of Object.entries(definition.methods)) {
     const handler = (service as Record<string, (input: unknown, call: Call) => unknown>)[key]!.bind(service);
