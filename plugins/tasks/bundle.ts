@@ -13,6 +13,7 @@
  *         bootstrap.json        0600  the same for version 3
  *         init.pid, options.json, runtime, log.json    the shim's and runc's own
  *       .<id>/                        a bundle on its way out: anything with a dot is trash
+ *     .checkpoint-XXXXXX/             a checkpoint on its way to or from the content store
  *   <root>/
  *     <namespace>/<id>/         0711  the shim's work directory (checkpoints)
  *
@@ -159,11 +160,15 @@ export class Bundle {
   }
 }
 
-/** Bundles on disk, by namespace and id; `trash` are the paths of those whose removal was cut short. */
+/** Bundles on disk, by namespace and id; `trash` are the paths of what was on its way out, or is left of a checkpoint. */
 export function scanBundles(state: string): { bundles: { namespace: string; id: string }[]; trash: string[] } {
   const bundles: { namespace: string; id: string }[] = [];
   const trash: string[] = [];
   for (const namespace of directories(state)) {
+    if (namespace.startsWith('.')) {
+      trash.push(join(state, namespace));
+      continue;
+    }
     for (const id of directories(join(state, namespace))) {
       if (id.startsWith('.')) trash.push(join(state, namespace, id));
       else bundles.push({ namespace, id });

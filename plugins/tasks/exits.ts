@@ -13,11 +13,6 @@ export interface Exit {
   readonly event: TaskExit;
 }
 
-/** The id of the process inside the container, as the API has it: empty for the first. */
-export function execIdOf(event: TaskExit): string {
-  return event.id === event.containerId ? '' : event.id;
-}
-
 export class ExitLedger {
   readonly #exits = new Map<string, Exit>();
 
@@ -37,9 +32,16 @@ export class ExitLedger {
     return this.#exits.has(keyOf(namespace, event));
   }
 
-  find(namespace: string, containerId: string, execId: string, pid: number): TaskExit | undefined {
-    const id = execId === '' ? containerId : execId;
-    return this.#exits.get(`${namespace}/${containerId}/${id}/${pid}`)?.event;
+  /** The newest exit of a process, whatever its pid was. */
+  find(namespace: string, containerId: string, execId: string): TaskExit | undefined {
+    const prefix = `${namespace}/${containerId}/${execId === '' ? containerId : execId}/`;
+    return [...this.#exits].findLast(([key]) => key.startsWith(prefix))?.[1].event;
+  }
+
+  /** A container of this name begins: what one before it left says nothing of it, though a pid may come again. */
+  begin(namespace: string, containerId: string): void {
+    const prefix = `${namespace}/${containerId}/`;
+    for (const key of this.#exits.keys()) if (key.startsWith(prefix)) this.#exits.delete(key);
   }
 
   /** Publishes an exit unless that was done; the note is taken first, so that two who notice the same death do not both publish it, and back when publishing fails. */

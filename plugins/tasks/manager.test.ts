@@ -20,8 +20,8 @@ const ns = `tasks-test-${process.pid}`;
 
 function start(t: ExecutionContext, rig: Rig): TaskManager {
   const manager = new TaskManager(rig.host);
-  rig.onExit = (namespace, event) => manager.noteExit({ namespace, event });
-  manager.watching = true;
+  rig.onExit = (namespace, event) => manager.exits.note({ namespace, event });
+  manager.exits.watching = true;
   manager.activate(undefined);
   t.teardown(() => manager.stop());
   return manager;

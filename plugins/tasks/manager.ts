@@ -3,15 +3,14 @@
  * What changes a task's existence holds its lock; what only asks the shim does not.
  */
 
-import { EventEmitter, once } from 'node:events';
 import { Failure } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
-import type { DeleteResponse, StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
-import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
+import type { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
 import { Bundle, removeTree, scanBundles, sweepWork } from './bundle.ts';
 import { cleanAfterShim, endShim, removeBundle, retireShim, settledWithin, unlinkDeadSocket } from './burial.ts';
 import { type CreateOptions, createTask } from './creation.ts';
-import { type Exit, ExitLedger } from './exits.ts';
+import { ExitDelivery } from './exit-delivery.ts';
+import type { Exit } from './exits.ts';
 import type { TasksHost } from './host.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { addressOf, reconnect } from './reconnect.ts';
@@ -25,37 +24,29 @@ export interface ManagerState {
   readonly exits: readonly Exit[];
 }
 
-/** A shim gives up an exit event that it could not deliver after five tries with 1, 2, … 5 s between them; after this much, ms, it is the daemon's to publish. */
-const undeliveredAfter = 20_000;
-
-/** How long, ms, a Delete waits for an exit event that is on its way: longer than that takes, shorter than a shim's next try. */
-const undeliveredAtDelete = 500;
-
 /** Pauses between two questions to a suspect, ms: doubled from the first to the second. */
 const suspectPause = { first: 1000, longest: 30_000 };
 
 export class TaskManager {
-  readonly exits = new ExitLedger();
-  /** Exits that shims publish are being told to `noteExit`; without that nothing can be said of one that was not. */
-  watching = false;
-  readonly #noted = new EventEmitter();
+  readonly exits: ExitDelivery;
   readonly #host: TasksHost;
   readonly #tasks = new Map<string, Task>();
   /** Found on disk and not heard of yet. */
   readonly #loading = new Map<string, Promise<void>>();
   readonly #creating = new Map<string, Promise<unknown>>();
   readonly #locks = new KeyedLock();
-  readonly #overdue = new Map<Task, { timer: NodeJS.Timeout; exit: TaskExit }>();
   #serving: AbortController | undefined;
 
   constructor(host: TasksHost) {
     this.#host = host;
+    this.exits = new ExitDelivery(host);
   }
 
   /** Takes charge: finds every shim again, each in its own time; calls for a task that is still looked for wait for it, the start of the daemon does not. */
   activate(state: ManagerState | undefined): void {
     this.#serving = new AbortController();
-    if (state !== undefined) this.exits.import(state.exits);
+    const resumed = this.#tasks.size > 0;
+    if (state !== undefined) this.exits.ledger.import(state.exits);
     for (const task of this.#tasks.values()) {
       task.log?.resume();
       if (task.condition === 'suspect') void this.#askAgain(task, this.#serving.signal);
@@ -68,22 +59,22 @@ export class TaskManager {
       const loaded = this.#locks.run(key, () => this.#load(namespace, id)).finally(() => this.#loading.delete(key));
       this.#loading.set(key, loaded);
     }
-    void this.#sweep(trash);
+    // What a generation before has under way is not trash.
+    if (state === undefined && !resumed) void this.#sweep(trash);
   }
 
   /** Lets go: no timers, no cleaning up, no reading of logs. Connections stay, for the calls that still wait on them. */
   suspend(): ManagerState {
     this.#serving?.abort();
     this.#serving = undefined;
-    for (const { timer } of this.#overdue.values()) clearTimeout(timer);
+    this.exits.pause();
     for (const task of this.#tasks.values()) task.log?.pause();
-    return { exits: this.exits.export() };
+    return { exits: this.exits.ledger.export() };
   }
 
   /** Closes every connection; shims and containers live on. */
   stop(): void {
     this.suspend();
-    this.#overdue.clear();
     for (const task of this.#tasks.values()) task.letGo();
     this.#tasks.clear();
   }
@@ -116,6 +107,7 @@ export class TaskManager {
       if (this.#tasks.has(key)) throw new Failure('AlreadyExists', `task ${id}: already exists`);
       const bundle = new Bundle(this.#host.state, this.#host.root, namespace, id);
       const task = await createTask(this.#host, bundle, options, (path) => this.#usesSocket(path));
+      this.exits.ledger.begin(namespace, id);
       this.#tasks.set(key, task);
       this.#watch(task);
       return task;
@@ -171,14 +163,8 @@ export class TaskManager {
     }
   }
 
-  /** Takes an exit that its shim has published. */
-  noteExit(exit: Exit): void {
-    this.exits.note(exit);
-    this.#noted.emit(keyOf(exit.namespace, exit.event.containerId));
-  }
-
   async #delete(task: Task, options: ShimCallOptions): Promise<DeleteResponse | undefined> {
-    await this.#publishOverdue(task);
+    await this.exits.publishOverdue(task);
     const shim = task.connection;
     let reply: DeleteResponse | undefined;
     let failure: Failure | undefined;
@@ -189,22 +175,13 @@ export class TaskManager {
       if (!Failure.is(error, 'NotFound')) throw error;
       failure = error;
     }
-    if (reply !== undefined) await this.#exitTold(task, reply);
+    if (reply !== undefined) await this.exits.delivered(task, reply);
     // From here on the end of the connection is no news.
     task.condition = 'gone';
     await retireShim(this.#host, task, this.#shared(task));
     await this.#forget(task, undefined);
     if (failure !== undefined) throw failure;
     return reply;
-  }
-
-  /** A shim that ends takes with it the events that it could not deliver, so a deleted task's exit is waited for, and published here when it does not come. */
-  async #exitTold(task: Task, { pid, exitStatus, exitedAt }: DeleteResponse): Promise<void> {
-    const { namespace, id } = task;
-    const event: TaskExit = { containerId: id, id, pid, exitStatus, exitedAt };
-    if (!this.watching || this.exits.has(namespace, event)) return;
-    await settledWithin(once(this.#noted, keyOf(namespace, id)), undeliveredAtDelete);
-    await this.#publishExit(task, event);
   }
 
   async #load(namespace: string, id: string): Promise<void> {
@@ -238,7 +215,7 @@ export class TaskManager {
     if (found.verdict === 'alive') {
       task.condition = 'running';
       this.#watch(task);
-      this.#expectExit(task, found.state);
+      this.exits.expect(task, found.state);
     } else if (found.verdict === 'empty') {
       this.#host.log.info('ending a shim that was never given its task', { namespace, id });
       task.condition = 'gone';
@@ -288,40 +265,6 @@ export class TaskManager {
     }
   }
 
-  /** A stopped task after a start: its exit may have been published before, may still come from the shim, or be lost. */
-  #expectExit(task: Task, state: StateResponse): void {
-    if (state.status !== Status.STOPPED) return;
-    const exit: TaskExit = {
-      containerId: task.id,
-      id: task.id,
-      pid: state.pid,
-      exitStatus: state.exitStatus,
-      exitedAt: state.exitedAt,
-    };
-    const at = state.exitedAt === undefined ? 0 : Number(state.exitedAt.seconds) * 1000;
-    const wait = Math.min(undeliveredAfter, Math.max(0, at + undeliveredAfter - Date.now()));
-    const timer = setTimeout(() => void this.#publishOverdue(task), wait);
-    timer.unref();
-    this.#overdue.set(task, { timer, exit });
-  }
-
-  async #publishOverdue(task: Task): Promise<void> {
-    const overdue = this.#overdue.get(task);
-    if (overdue === undefined) return;
-    clearTimeout(overdue.timer);
-    this.#overdue.delete(task);
-    await this.#publishExit(task, overdue.exit);
-  }
-
-  async #publishExit(task: Task, event: TaskExit): Promise<void> {
-    try {
-      await this.exits.publishOnce({ namespace: task.namespace, event }, this.#host.publishExit);
-    } catch (error) {
-      const { namespace, id } = task;
-      this.#host.log.error('exit not published', { namespace, id, error: Failure.from(error).message });
-    }
-  }
-
   async #bury(task: Task, reason: string): Promise<void> {
     await this.#locks.run(keyOf(task.namespace, task.id), async () => {
       if (task.condition !== 'gone' && this.#serving !== undefined) await this.#clean(task, reason);
@@ -331,13 +274,13 @@ export class TaskManager {
   async #clean(task: Task, reason: string): Promise<void> {
     const { namespace, id } = task;
     this.#host.log.warn('cleaning up after a dead shim', { namespace, id, reason });
-    await this.#publishOverdue(task);
+    await this.exits.publishOverdue(task);
     task.condition = 'gone';
     if (!this.#shared(task)) await endShim(this.#host, task);
     const exit = await cleanAfterShim(this.#host, task);
     await this.#forget(task, exit);
     if (exit === undefined) return;
-    await this.#publishExit(task, exit);
+    await this.exits.publish(task, exit);
     try {
       const { pid, exitStatus, exitedAt } = exit;
       await this.#host.publishDelete(namespace, { containerId: id, id: '', pid, exitStatus, exitedAt });
@@ -350,9 +293,7 @@ export class TaskManager {
     const { path } = task.shim?.address ?? addressOf(this.#host, task);
     await removeBundle(this.#host, task);
     unlinkDeadSocket(path);
-    const overdue = this.#overdue.get(task);
-    if (overdue !== undefined) clearTimeout(overdue.timer);
-    this.#overdue.delete(task);
+    this.exits.forget(task);
     const key = keyOf(task.namespace, task.id);
     if (this.#tasks.get(key) === task) this.#tasks.delete(key);
     task.finish(exit);
