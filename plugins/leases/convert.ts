@@ -1,6 +1,7 @@
 /** Messages ↔ leases. */
 import type { Lease as Message, Resource } from 'troupe/proto/containerd/services/leases/v1/leases.ts';
 import { Failure, type LeaseResource } from 'troupe/plugin';
+import { digestProblem } from '../lib/digest/digest.ts';
 import { quote } from '../lib/identifier/quote.ts';
 import { fromNanoseconds } from '../lib/timestamp/timestamp.ts';
 import type { Lease } from './store.ts';
@@ -25,12 +26,8 @@ export function toResource(resource: Resource | undefined): LeaseResource {
     throw new Failure('InvalidArgument', `invalid snapshot resource type ${quote(type)}: invalid argument`);
   if (!known) throw new Failure('Unimplemented', `resource type ${quote(type)} not supported yet: not implemented`);
   if (id === '') throw new Failure('InvalidArgument', `resource of type ${quote(type)} has no id: invalid argument`);
-  if (type === 'content' && !digest.test(id))
-    throw new Failure(
-      'InvalidArgument',
-      `invalid content resource id ${quote(id)}: invalid checksum digest format: invalid argument`,
-    );
+  const problem = type === 'content' ? digestProblem(id) : undefined;
+  if (problem !== undefined)
+    throw new Failure('InvalidArgument', `invalid content resource id ${quote(id)}: ${problem}: invalid argument`);
   return { type, id };
 }
-
-const digest = /^[A-Za-z0-9]+(?:[.+_-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,}$/;

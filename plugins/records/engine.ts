@@ -13,7 +13,7 @@ import { Failure, failpoint } from 'troupe/plugin';
 import { Checkpoint } from './checkpoint.ts';
 import { CommitRunner } from './commit-runner.ts';
 import { closeDatabase, openDatabase } from './database.ts';
-import { Outcomes } from './outcomes.ts';
+import { keyOf, Outcomes } from './outcomes.ts';
 import { Reserve } from './reserve.ts';
 import { classify } from './sqlite-error.ts';
 import { Statements } from './statements.ts';
@@ -39,7 +39,7 @@ interface Pending {
   /** Runs inside the transaction, in a savepoint; `sequence` is its number if it succeeds. */
   run(sequence: number): unknown;
   /** What to remember it by; empty: nothing. */
-  readonly id: Uint8Array;
+  readonly key: string;
   /** It can only make the database smaller. */
   readonly frees: () => boolean;
   resolve(outcome: never): void;
@@ -101,7 +101,7 @@ export class Engine {
   /** Runs a client's commit. @returns its outcome, that of the first time when its id is known. @throws Failure of its own making, Unavailable when writing has ended. */
   commit(request: CommitRequest): Promise<CommitResponse> {
     return this.#enqueue<CommitResponse>({
-      id: request.id,
+      key: keyOf(request.id),
       frees: () => this.#runner!.frees(request),
       run: (sequence) => {
         const response = this.#runner!.run(request, sequence);
@@ -118,7 +118,7 @@ export class Engine {
    */
   run<T>(work: (database: DatabaseSync, sequence: number) => T): Promise<T> {
     return this.#enqueue<T>({
-      id: new Uint8Array(),
+      key: '',
       frees: () => true,
       run: (sequence) => {
         const result = work(this.database, sequence);
@@ -204,14 +204,14 @@ export class Engine {
     const first = this.sequence + 1;
     let next = first;
     const answers: (() => void)[] = [];
-    const numbers: { id: Uint8Array; sequence: number }[] = [];
+    const numbers: { key: string; sequence: number }[] = [];
     const outcomes = new Map<string, unknown>();
     try {
       failpoint('records.commit.begin');
       this.#begin.run();
       for (const pending of batch) {
-        const key = pending.id.length === 0 ? '' : Buffer.from(pending.id).toString('latin1');
-        const before = key === '' ? undefined : (outcomes.get(key) ?? this.#known(pending.id));
+        const { key } = pending;
+        const before = key === '' ? undefined : (outcomes.get(key) ?? this.#known(key));
         if (before !== undefined) {
           answers.push(() => pending.resolve(before as never));
           continue;
@@ -222,7 +222,7 @@ export class Engine {
           failpoint('records.commit.statements');
           this.#release.run();
           if (key !== '') outcomes.set(key, outcome);
-          numbers.push({ id: pending.id, sequence: next });
+          numbers.push({ key, sequence: next });
           next += 1;
           answers.push(() => pending.resolve(outcome as never));
         } catch (error) {
@@ -242,7 +242,7 @@ export class Engine {
       return;
     }
     this.sequence = next - 1;
-    for (const { id, sequence } of numbers) this.#outcomes!.remember(id, sequence);
+    for (const { key, sequence } of numbers) this.#outcomes!.remember(key, sequence);
     this.#commits += numbers.length;
     this.#batches += 1;
     try {
@@ -256,8 +256,8 @@ export class Engine {
     if (numbers.length > 0) for (const listener of this.#listeners) listener(mutations, removals);
   }
 
-  #known(id: Uint8Array): CommitResponse | undefined {
-    const outcome = this.#outcomes!.find(id);
+  #known(key: string): CommitResponse | undefined {
+    const outcome = this.#outcomes!.find(key);
     return outcome === undefined ? undefined : CommitResponse.decode(outcome);
   }
 

@@ -27,7 +27,7 @@ export class Outcomes {
     const rows = database.prepare('SELECT sequence, id FROM records_commit ORDER BY sequence').iterate();
     for (const row of rows as Iterable<{ sequence: number; id: Uint8Array }>) {
       sequence = row.sequence;
-      outcomes.remember(row.id, sequence);
+      outcomes.remember(keyOf(row.id), sequence);
     }
     return { outcomes, sequence };
   }
@@ -39,9 +39,7 @@ export class Outcomes {
   }
 
   /** The outcome's bytes; undefined for an id that was not seen. */
-  find(id: Uint8Array): Uint8Array | undefined {
-    if (id.length === 0) return undefined;
-    const key = keyOf(id);
+  find(key: string): Uint8Array | undefined {
     const sequence = this.#newer.get(key) ?? this.#older.get(key);
     if (sequence === undefined) return undefined;
     return (this.#read.get(sequence) as { outcome: Uint8Array } | undefined)?.outcome;
@@ -52,7 +50,8 @@ export class Outcomes {
     this.#insert.run(sequence, id, outcome);
   }
 
-  remember(id: Uint8Array, sequence: number): void {
+  /** @param key see {@link keyOf}; empty when it cannot be asked for again. */
+  remember(key: string, sequence: number): void {
     if (this.#newer.size >= half) {
       let oldest = 0;
       for (const forgotten of this.#older.values()) oldest = Math.max(oldest, forgotten);
@@ -60,8 +59,8 @@ export class Outcomes {
       this.#older = this.#newer;
       this.#newer = new Map();
     }
-    // Without an id it cannot be asked for, but its row is to be trimmed all the same.
-    this.#newer.set(id.length > 0 ? keyOf(id) : `${sequence}`, sequence);
+    // Without an id its row is to be trimmed all the same.
+    this.#newer.set(key || `${sequence}`, sequence);
   }
 
   /** Deletes the rows of what was forgotten, in the open transaction. */
@@ -72,6 +71,7 @@ export class Outcomes {
   }
 }
 
-function keyOf(id: Uint8Array): string {
+/** A commit's id as the key of a map; empty for none. */
+export function keyOf(id: Uint8Array): string {
   return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
 }

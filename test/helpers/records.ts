@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { Records } from 'troupe/plugin';
+import type { Records, SqlValue } from 'troupe/plugin';
 import { CommitRequest, CommitResponse } from 'troupe/proto/troupe/records/v1/records.ts';
 import { type OpenRecords, openRecords } from '../../kernel/sdk/reader.ts';
 import { Engine, type EngineOptions } from '../../plugins/records/engine.ts';
@@ -27,7 +27,7 @@ export interface TestRecords {
   /** What GC does: marks and sweeps now. */
   collect(): Promise<{ swept: number; marked: number }>;
   /** Rows of a table or SELECT, for assertions. */
-  rows<T = Record<string, unknown>>(sql: string, ...params: (string | number | bigint | null)[]): T[];
+  rows<T = Record<string, unknown>>(sql: string, ...params: SqlValue[]): T[];
 }
 
 /**
@@ -61,6 +61,7 @@ export function openTestRecords(
     readers.push(reader);
     return reader;
   };
+  const plain = as('');
   const first = nouns[0] === undefined ? '' : folderOf(nouns[0]).prefix;
   return {
     records: as(first),
@@ -69,8 +70,8 @@ export function openTestRecords(
     as,
     tick: () => engine.idle(),
     collect: async () => (await import('../../plugins/records/collect.ts')).collect(engine, { thread: false }),
-    rows: <T>(sql: string, ...params: (string | number | bigint | null)[]) =>
-      engine.database.prepare(/\s/.test(sql) ? sql : `SELECT * FROM ${sql}`).all(...params) as T[],
+    rows: <T>(sql: string, ...params: SqlValue[]) =>
+      plain.all<T>(/\s/.test(sql) ? sql : `SELECT * FROM ${sql}`, ...params),
   };
 }
 
