@@ -12,6 +12,9 @@ import {
 import type { GlobalFlags } from './arguments.ts';
 import { builtinPluginDir, type ExitCode, type Streams } from './run.ts';
 
+/** Contract → version of what the kernel serves to plugins itself. */
+export const kernelContracts: Readonly<Record<string, string>> = { 'troupe.kernel.v1.Kernel': '1.0.0' };
+
 export interface Prepared {
   readonly config: Config;
   readonly manifests: readonly Manifest[];
@@ -23,7 +26,10 @@ export interface Prepared {
 }
 
 /** @throws ProblemsError when the config file itself is wrong. */
-export function prepare(flags: GlobalFlags, options: Pick<PlanOptions, 'provided'> = {}): Prepared {
+export function prepare(
+  flags: GlobalFlags,
+  options: Pick<PlanOptions, 'provided'> = { provided: kernelContracts },
+): Prepared {
   const config = loadConfig(flags.config, flags);
   const { manifests, problems } = loadManifests(builtinPluginDir, ...config.kernel.pluginDirs);
   const configs = pluginConfigs(config, manifests);

@@ -128,9 +128,9 @@ test('explain: meaning, default, value and where it comes from', async (t) => {
     t,
     'version = 3\n[grpc]\naddress = "/a.sock"\n[plugins."io.containerd.snapshotter.v1.overlayfs"]\nroot_path = "/x"\n',
   );
-  t.is(
+  t.regex(
     (await run('-c', path, 'config', 'explain', 'grpc.address')).out,
-    `grpc.address\n  path of the unix socket\n  type     string\n  default  "${process.getuid?.() === 0 ? '/run/troupe/troupe.sock' : ''}"\n  value    "/a.sock", from ${path}:3\n`,
+    /^grpc\.address\n {2}path of the unix socket\n {2}type {5}string\n {2}default {2}".*troupe\.sock"\n {2}value {4}"\/a\.sock", from .*c\.toml:3\n$/,
   );
   t.regex(
     (await run('-c', path, 'config', 'explain', 'kernel.kill')).out,

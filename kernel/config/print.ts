@@ -94,7 +94,7 @@ function literal(value: unknown, type?: ConfigType): string {
 }
 
 /** The effective values by section and key of the schema. */
-function settings(config: Config): Readonly<Record<string, Readonly<Record<string, unknown>>>> {
+export function settings(config: Config): Readonly<Record<string, Readonly<Record<string, unknown>>>> {
   const { grpc, ttrpc, debug, metrics, kernel } = config;
   const { front } = kernel;
   return {

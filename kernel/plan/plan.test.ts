@@ -116,6 +116,15 @@ test('disabled plugins take along whoever requires them, and nobody else', (t) =
   ]);
 });
 
+test('contracts of the kernel count as served, with their version', (t) => {
+  const user = manifest('x.v1.a', '[uses]\n"k.K" = "1"\n');
+  t.deepEqual(problems([user]), ['x.v1.a uses k.K, which no plugin serves']);
+  t.deepEqual(problems([user], { provided: { 'k.K': '1.3.0' } }), []);
+  t.deepEqual(problems([user], { provided: { 'k.K': '2.0.0' } }), [
+    'x.v1.a uses k.K 1, but the kernel serves version 2.0.0',
+  ]);
+});
+
 test('routes: named providers beside each other, the public one first', (t) => {
   const { routes } = planned([
     manifest('s.v1.overlayfs', '[serves."c.Snapshotter"]\nname = "overlayfs"\n'),
@@ -139,7 +148,7 @@ test('the plan as text', (t) => {
 ├─ wave 1
 │  └─ x.v1.a
 └─ wave 2
-   └─ x.v1.b (required, thread lean)
+   └─ x.v1.b (required, lean: thread lean)
       ├─ requires x.v1.a (as x.v1)
       └─ serves c.B 1.0.0, public
 not started

@@ -24,7 +24,7 @@ function renderPlugin(plan: Plan, id: string, indent: string, last: boolean): st
   const manifest = plan.manifests.get(id)!;
   const notes = [
     plan.required.has(id) ? 'required' : '',
-    manifest.thread === undefined ? '' : `thread ${manifest.thread}`,
+    manifest.thread === undefined ? '' : `lean: thread ${manifest.thread}`,
   ].filter((note) => note !== '');
   const children = [
     ...(plan.dependencies.get(id) ?? []).map(renderDependency),
