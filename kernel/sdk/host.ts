@@ -182,10 +182,7 @@ export class PluginHost {
         );
       },
       exclusive: (name, work, signal) => exclusive(name, work, signal),
-      busy: (what, limitMs, work) => {
-        this.#log.debug('busy', { what, limitMs });
-        return this.#thread.page.busy(limitMs, work);
-      },
+      busy: (_what, limitMs, work) => this.#thread.page.busy(limitMs, work),
       spawn: (file, args, options: SpawnOptions = {}) => this.#spawn(file, args, options),
     };
   }
