@@ -29,6 +29,8 @@ const suspectPause = { first: 1000, longest: 30_000 };
 
 export class TaskManager {
   readonly exits: ExitDelivery;
+  /** Resolves when leftovers of a life before have been removed. */
+  swept: Promise<void> = Promise.resolve();
   readonly #host: TasksHost;
   readonly #tasks = new Map<string, Task>();
   /** Found on disk and not heard of yet. */
@@ -60,7 +62,7 @@ export class TaskManager {
       this.#loading.set(key, loaded);
     }
     // What a generation before has under way is not trash.
-    if (state === undefined && !resumed) void this.#sweep(trash);
+    if (state === undefined && !resumed) this.swept = this.#sweep(trash);
   }
 
   /** Lets go: no timers, no cleaning up, no reading of logs. Connections stay, for the calls that still wait on them. */
@@ -213,6 +215,7 @@ export class TaskManager {
     if (task.condition === 'gone' || this.#serving === undefined) return true;
     if (found.verdict === 'silent') return false;
     if (found.verdict === 'alive') {
+      if (task.condition === 'suspect') this.#host.log.info('shim answers again', { namespace, id });
       task.condition = 'running';
       this.#watch(task);
       this.exits.expect(task, found.state);
@@ -229,10 +232,10 @@ export class TaskManager {
 
   /** Asks a suspect, less and less often, until it answers or its socket closes. */
   async #askAgain(task: Task, signal: AbortSignal): Promise<void> {
+    const aborted = abortion(signal);
     let pause = suspectPause.first;
     for (;;) {
-      const closed = task.shim?.closed ?? new Promise<never>(() => {});
-      await settledWithin(Promise.race([closed, abortion(signal)]), pause);
+      await settledWithin(Promise.race(task.shim === undefined ? [aborted] : [task.shim.closed, aborted]), pause);
       if (signal.aborted || task.condition !== 'suspect') return;
       pause = Math.min(pause * 2, suspectPause.longest);
       const settled = await this.#locks.run(keyOf(task.namespace, task.id), async () => {
