@@ -43,14 +43,21 @@ test('templates that mean nothing here are refused by name', (t) => {
 
 test('the container is read from the state and the bundle', (t) => {
   const read = (spec: unknown) => () => bytes(spec);
-  const state = bytes({ ociVersion: '1.0.2', id: 'web', status: 'created', pid: 42, bundle: '/b' });
+  const state = bytes({
+    ociVersion: '1.0.2',
+    id: 'web',
+    status: 'created',
+    pid: 42,
+    bundle: '/b',
+    annotations: { s: 'state' },
+  });
   t.deepEqual(readContainer(state, read({ root: { path: 'rootfs' }, annotations: { k: 'v' } })), {
     id: 'web',
     pid: 42,
     status: 'created',
     bundle: '/b',
     rootfs: '/b/rootfs',
-    annotations: { k: 'v' },
+    annotations: { k: 'v', s: 'state' },
   });
   t.is(readContainer(state, read({ root: { path: '/abs' } })).rootfs, '/abs');
   t.throws(() => readContainer(bytes('nonsense'), read({})), {

@@ -30,11 +30,11 @@ export async function ociHook(args: readonly string[]): Promise<number> {
 }
 
 /**
- * @param state JSON of the OCI state: `{ id, pid, status, bundle }`
+ * @param state JSON of the OCI state: `{ id, pid, status, bundle, annotations? }`
  * @param read contents of a file; asked for `<bundle>/config.json`
  */
 export function readContainer(state: Uint8Array, read: (path: string) => Uint8Array): Container {
-  const { id, pid, status, bundle } = parseObject(state, 'the state on stdin');
+  const { id, pid, status, bundle, annotations } = parseObject(state, 'the state on stdin');
   if (typeof id !== 'string' || typeof bundle !== 'string' || bundle === '')
     throw new Error('oci-hook: the state on stdin has no id or no bundle');
   const file = join(bundle, 'config.json');
@@ -47,7 +47,8 @@ export function readContainer(state: Uint8Array, read: (path: string) => Uint8Ar
     status: typeof status === 'string' ? status : '',
     bundle,
     rootfs: isAbsolute(path) ? path : join(bundle, path),
-    annotations: (spec.annotations ?? {}) as Record<string, string>,
+    // The state's are the spec's own, when the runtime passes them on at all.
+    annotations: { ...(spec.annotations as Record<string, string>), ...(annotations as Record<string, string>) },
   };
 }
 

@@ -2,6 +2,7 @@
 import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/events.ts';
 import { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { GrpcClient, typedClient } from '../front/client.ts';
+import { Failure } from '../sdk/failure.ts';
 import { readStdin } from './input.ts';
 
 /** What a shim waits for at most before it goes on without. */
@@ -13,6 +14,9 @@ export async function publish(address: string, namespace: string, topic: string,
   const client = new GrpcClient(address, { namespace });
   try {
     await typedClient(client, EventsDefinition).publish({ topic, event }, { timeoutMs });
+  } catch (error) {
+    if (!Failure.is(error, 'Unavailable')) throw error;
+    throw new Failure('Unavailable', `publish: no daemon answers on ${address}: unavailable`, { cause: error });
   } finally {
     client.close();
   }

@@ -158,6 +158,9 @@ test('publish sends the event of stdin in its namespace', async (t) => {
   await t.throwsAsync(publish(seen.address, 'ns', '/t', new Uint8Array([255])), {
     message: 'publish: stdin is not a google.protobuf.Any',
   });
+  await t.throwsAsync(publish('/nonexistent/s.sock', 'ns', '/t', any), {
+    message: 'publish: no daemon answers on /nonexistent/s.sock: unavailable',
+  });
   const typed = typedClient(connect(t, seen.address), EventsDefinition);
   await typed.publish({ topic: '/x', event: undefined });
   t.deepEqual(seen.publishes[1]?.namespace, ['default']);
