@@ -60,7 +60,7 @@ test('a commit alone wakes the exchange; its time is the one it was recorded wit
   const { topic, timestamp } = (await next).value!;
   t.is(topic, '/record/alone');
   const [row] = daemon.records.rows<{ at: string }>('SELECT CAST(at AS TEXT) AS at FROM records_outbox');
-  t.is(`${timestamp!.seconds * 1_000_000_000n + BigInt(timestamp!.nanos)}`, row?.at);
+  t.is(`${timestamp!.seconds * 1_000_000_000n + BigInt(timestamp!.nanos)}`, row!.at);
   await stream.return?.(undefined);
 });
 
