@@ -86,16 +86,23 @@ export function setOpenFile(fd: number, attributes: Attributes, name: ByteString
   utimensat(fd, null, attributes.atimeNs, attributes.mtimeNs);
 }
 
-/** Sets everything on the entry `name` of a held directory, whatever it is, never through a symbolic link. */
+/**
+ * Sets everything on the entry `name` of a held directory, whatever it is, never through a symbolic link.
+ * @param existing what a hard link has joined: if it has the right owner already, chown is left out, since it would take the capabilities that its first
+ * entry brought and that entries for further links often do not repeat
+ */
 export function setEntry(
   dirfd: number,
   name: ByteString,
   attributes: Attributes,
   isSymlink: boolean,
   omissions: Omissions,
+  existing?: { readonly uid: number; readonly gid: number },
 ): void {
   const path = toPath(name);
-  owner(() => fchownat(dirfd, path, attributes.uid, attributes.gid), name, omissions);
+  if (existing?.uid !== attributes.uid || existing.gid !== attributes.gid) {
+    owner(() => fchownat(dirfd, path, attributes.uid, attributes.gid), name, omissions);
+  }
   if (attributes.xattrs.size > 0) {
     const full = fdPath(dirfd, path);
     for (const [key, value] of attributes.xattrs) xattr(() => lsetxattr(full, toPath(key), value), name, omissions);

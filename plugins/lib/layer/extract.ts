@@ -58,27 +58,28 @@ const HIGHEST_ID = 2 ** 32 - 2;
 const HIGHEST_MAJOR = 0xfff;
 const HIGHEST_MINOR = 0xf_ffff;
 
-/** A hard link whose target the layer does not bring, kept for `completeLayer`. */
-export interface PendingLink {
+/** A directory that had to be made before anything said what it is. */
+export interface Implied {
   readonly path: ByteString;
-  readonly target: ByteString;
-  readonly attributes: Attributes;
+  /** A later entry told its attributes after all. */
+  readonly listed: boolean;
 }
 
-/** What could not be known while the layers below were not there yet. Plain data. */
+/** What could not be known while the layers below were not there yet. Plain data, for `completeLayer`. */
 export interface Deferred {
-  /** Directories that entries imply, parents first; their attributes are those of the directory below. */
-  readonly implied: readonly ByteString[];
-  readonly links: readonly PendingLink[];
+  /** Parents first. Their attributes are those of the directory below. */
+  readonly implied: readonly Implied[];
   /** The layer hides everything below its root. */
   readonly rootOpaque: boolean;
+  /** Something of the layer is not there without the layers below: a hard link to a file that it does not bring. */
+  readonly incomplete: boolean;
 }
 
 export interface ExtractOptions {
   readonly mode: LayerMode;
   /** What is extracted, for messages: `layer sha256:…` */
   readonly subject?: string;
-  /** Overlay: the layers below. Without them, what depends on them is left to `completeLayer`, as `Extractor.deferred` tells. */
+  /** Overlay: the layers below. Without them, what depends on them is left to `completeLayer`, as `Applied.deferred` tells. */
   readonly lower?: LowerLayers;
 }
 
@@ -107,8 +108,9 @@ export class Extractor implements TarEvents {
   readonly #own: OwnPaths;
   readonly #whiteouts: Whiteouts;
   readonly #directoryTimes = new Map<ByteString, { atimeNs: bigint; mtimeNs: bigint }>();
-  readonly #implied = new Set<ByteString>();
-  readonly #pending = new Map<ByteString, PendingLink>();
+  /** Path → whether an entry listed it afterwards. */
+  readonly #implied = new Map<ByteString, boolean>();
+  #incomplete = false;
   #file: OpenFile | undefined;
   #entries = 0;
   #files = 0;
@@ -126,9 +128,9 @@ export class Extractor implements TarEvents {
       overlay: this.#overlay,
       lower: options.lower,
       omissions: this.#omissions,
-      onImplied: (path, copied) => {
+      onImplied: (path, copied, hidden) => {
         this.#own.add(path);
-        this.#implied.add(path);
+        if (!hidden) this.#implied.set(path, false);
         if (copied !== undefined) this.#directoryTimes.set(path, copied);
       },
     });
@@ -180,7 +182,7 @@ export class Extractor implements TarEvents {
     if (this.#whiteouts.rootOpaque && this.#lower !== undefined) hideLowerRoot(this.#root, this.#lower);
     for (const [path, { atimeNs, mtimeNs }] of this.#directoryTimes) {
       try {
-        setDirectoryTimes(this.#tree.descriptor({ path, merged: [] }), atimeNs, mtimeNs);
+        setDirectoryTimes(this.#tree.descriptor({ path }), atimeNs, mtimeNs);
       } catch (error) {
         // A later entry put something else in its place.
         if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw entryFailure(this.#subject, path, error);
@@ -192,11 +194,11 @@ export class Extractor implements TarEvents {
 
   /** What is left for `completeLayer`; nothing unless the mode is overlay and the layers below were not given. */
   get deferred(): Deferred {
-    if (!this.#overlay || this.#lower !== undefined) return { implied: [], links: [], rootOpaque: false };
+    if (!this.#overlay || this.#lower !== undefined) return { implied: [], rootOpaque: false, incomplete: false };
     return {
-      implied: [...this.#implied],
-      links: [...this.#pending.values()],
+      implied: [...this.#implied].map(([path, listed]) => ({ path, listed })),
       rootOpaque: this.#whiteouts.rootOpaque,
+      incomplete: this.#incomplete,
     };
   }
 
@@ -226,8 +228,9 @@ export class Extractor implements TarEvents {
     }
     const path = join(directory.path, name);
     this.#check(header);
-    this.#pending.delete(path);
     this.#make(header, directory, name, path);
+    // It now hides a symbolic link of a lower layer that an earlier entry may have gone through.
+    if (this.#lower !== undefined) this.#tree.removed(path, false);
     this.#own.add(path);
   }
 
@@ -280,7 +283,7 @@ export class Extractor implements TarEvents {
     const wanted = attributes(header);
     setEntry(this.#tree.descriptor(directory), name, wanted, false, this.#omissions);
     this.#directoryTimes.set(path, wanted);
-    this.#implied.delete(path);
+    if (this.#implied.has(path)) this.#implied.set(path, true);
   }
 
   #makeDevice(header: TarHeader, directory: Directory, name: ByteString): void {
@@ -308,14 +311,15 @@ export class Extractor implements TarEvents {
       if (!this.#overlay || this.#lower !== undefined) {
         throw this.#invalid(header, 'hard link to a file that does not exist');
       }
-      this.#defer({ path, target: toByteString(header.linkName), attributes: attributes(header) }, directory, name);
+      this.#incomplete = true;
       return;
     }
     if (status.kind === 'directory') throw this.#invalid(header, 'hard link to a directory');
     this.#replacing(directory, name, (dirfd) =>
       linkat(this.#tree.descriptor(target), toPath(base), dirfd, toPath(name)),
     );
-    this.#setEntry(header, directory, name, status.kind === 'symlink');
+    const isSymlink = status.kind === 'symlink';
+    setEntry(this.#tree.descriptor(directory), name, attributes(header), isSymlink, this.#omissions, status);
   }
 
   /** The link's target in the root; a file of a lower layer is copied up first, as overlayfs does when it is linked. */
@@ -330,13 +334,6 @@ export class Extractor implements TarEvents {
     );
     this.#own.add(join(target.path, base));
     return found.status;
-  }
-
-  /** What stood at the link's place must go now, as it would if the link could be made. */
-  #defer(link: PendingLink, directory: Directory, name: ByteString): void {
-    const existing = tryFstatat(this.#tree.descriptor(directory), toPath(name));
-    if (existing !== undefined) this.#remove(directory, name, existing);
-    this.#pending.set(link.path, link);
   }
 
   /** Makes an entry with a call that fails when there is one, which in most layers there never is; then what is there is removed first. */

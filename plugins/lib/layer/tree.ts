@@ -35,7 +35,12 @@ export interface Directory {
   readonly path: ByteString;
   /** Layers below that are merged into it; empty for all but an overlay's upper directory. */
   readonly merged: readonly number[];
+  /** Nothing of the layers below shows through here: it or a parent is opaque. */
+  readonly hidden: boolean;
 }
+
+type Shows = Pick<Directory, 'merged' | 'hidden'>;
+const nothing: Shows = { merged: [], hidden: true };
 
 /** Where a resolution has come: a directory that exists, and names below it that do not. */
 interface Place {
@@ -50,8 +55,8 @@ export interface TreeOptions {
   readonly overlay: boolean;
   readonly lower: LowerLayers | undefined;
   readonly omissions: Omissions;
-  /** A directory was made because an entry implies it; `copied` if a lower layer told its attributes. */
-  onImplied(path: ByteString, copied: FileStatus | undefined): void;
+  /** A directory was made because an entry implies it, with the attributes of a lower layer's, or with those of none. */
+  onImplied(path: ByteString, copied: FileStatus | undefined, hidden: boolean): void;
 }
 
 /** Linux gives up after as many links in one path (path_resolution(7)). */
@@ -63,7 +68,7 @@ const INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
 
 export class DirectoryTree {
   readonly #options: TreeOptions;
-  readonly #rootDirectory: Directory;
+  #rootDirectory: Directory;
   /** By path as an archive writes it (cleaned), and by real path. Both only know what exists, so only removal can make them wrong. */
   #aliases = new Map<ByteString, Directory>();
   #directories = new Map<ByteString, Directory>();
@@ -75,7 +80,7 @@ export class DirectoryTree {
 
   constructor(options: TreeOptions) {
     this.#options = options;
-    this.#rootDirectory = { path: '', merged: options.lower?.all ?? [] };
+    this.#rootDirectory = { path: '', merged: options.lower?.all ?? [], hidden: !options.overlay };
     this.#aliases.set('', this.#rootDirectory);
     this.#directories.set('', this.#rootDirectory);
   }
@@ -125,7 +130,7 @@ export class DirectoryTree {
   }
 
   /** A descriptor (O_PATH) of the directory, good until the next call of this tree. */
-  descriptor(directory: Directory): number {
+  descriptor(directory: Pick<Directory, 'path'>): number {
     const { path } = directory;
     if (path === '') return this.#options.root;
     let fd = this.#descriptors.get(path);
@@ -148,7 +153,7 @@ export class DirectoryTree {
   child(parent: Directory, name: ByteString): Directory {
     const path = join(parent.path, name);
     const known = this.#directories.get(path);
-    return known ?? this.#remember(path, this.#mergedBelow(parent, name));
+    return known ?? this.#remember(path, this.#below(parent, name));
   }
 
   /**
@@ -157,6 +162,12 @@ export class DirectoryTree {
    */
   removed(path: ByteString, wasDirectory: boolean): void {
     if (wasDirectory || this.#followed.has(path)) this.forget();
+  }
+
+  /** The root is opaque: from now on nothing of the layers below shows anywhere. */
+  hideRoot(): void {
+    this.#rootDirectory = { path: '', ...nothing };
+    this.forget();
   }
 
   /** Forgets every resolution; descriptors given out before are closed. */
@@ -199,7 +210,7 @@ export class DirectoryTree {
     const status = tryFstatat(dirfd, toPath(name));
     if (status === undefined) this.#stepLower(place, name, path);
     else if (status.kind === 'directory') {
-      place.directory = this.#remember(path, this.#mergedBelow(parent, name));
+      place.directory = this.#remember(path, this.#below(parent, name));
     } else if (status.kind === 'symlink') this.#follow(place, path, readlinkat(dirfd, toPath(name)));
     else if (this.#options.overlay && isWhiteout(status)) place.missing.push(name);
     else throw invalidEntry(this.#options.subject, path, 'is not a directory');
@@ -241,9 +252,11 @@ export class DirectoryTree {
     for (const component of text.split('/')) this.#step(place, component);
   }
 
-  #mergedBelow(parent: Directory, name: ByteString): readonly number[] {
-    if (parent.merged.length === 0 || isOpaque(this.descriptor(parent), name)) return [];
-    return this.#options.lower!.lookup(parent.path, parent.merged, name)?.merged ?? [];
+  /** What an existing directory of the root shows of the layers below it. */
+  #below(parent: Directory, name: ByteString): Shows {
+    if (parent.hidden || isOpaque(this.descriptor(parent), name)) return nothing;
+    const lower = parent.merged.length === 0 ? undefined : this.#options.lower;
+    return { merged: lower?.lookup(parent.path, parent.merged, name)?.merged ?? [], hidden: false };
   }
 
   /** A directory that no layer has, or that the layer itself has hidden: 0755, the extracting process's own, as containerd makes it. */
@@ -256,8 +269,9 @@ export class DirectoryTree {
     fchmodat(dirfd, path, 0o755);
     if (hidden) lsetxattr(fdPath(dirfd, path), OPAQUE, Buffer.from('y'));
     const made = join(parent.path, name);
-    this.#options.onImplied(made, undefined);
-    return this.#remember(made, []);
+    const shows = hidden ? nothing : { merged: [], hidden: parent.hidden };
+    this.#options.onImplied(made, undefined, shows.hidden);
+    return this.#remember(made, shows);
   }
 
   /** The upper directory gets a directory of its own with the attributes of the lower one, as overlayfs makes it when something below is written. */
@@ -269,13 +283,13 @@ export class DirectoryTree {
     mkdirat(dirfd, toPath(name), 0o700);
     setEntry(dirfd, name, attributes, false, this.#options.omissions);
     const path = join(parent.path, name);
-    this.#options.onImplied(path, found.status);
-    return this.#remember(path, found.merged);
+    this.#options.onImplied(path, found.status, false);
+    return this.#remember(path, { merged: found.merged, hidden: false });
   }
 
-  #remember(path: ByteString, merged: readonly number[]): Directory {
+  #remember(path: ByteString, shows: Shows): Directory {
     if (this.#directories.size >= DIRECTORIES) this.#directories = new Map([['', this.#rootDirectory]]);
-    const directory: Directory = { path, merged };
+    const directory: Directory = { path, ...shows };
     this.#directories.set(path, directory);
     return directory;
   }

@@ -75,10 +75,11 @@ export class Whiteouts {
     if (!this.#overlay) return;
     if (directory.path === '') {
       this.#rootOpaque = true;
+      this.#tree.hideRoot();
       return;
     }
     lsetxattr(fdPath(this.#tree.descriptor(directory), '.'), OPAQUE, YES);
-    if (directory.merged.length > 0) this.#tree.forget();
+    this.#tree.forget();
   }
 
   #purge(top: Directory): void {
