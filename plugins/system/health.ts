@@ -39,7 +39,7 @@ export class Health {
       const [kernel] = await Promise.all([
         this.#ctx.call(KernelDefinition).list({ ids: [] }, { timeoutMs: PROBE_MS }),
         this.#ctx.call(VersionDefinition).version({}, options),
-        ifServed(this.#ctx.call(ImagesDefinition).list({ filters: ['name=='] }, options)),
+        ifServed(this.#ctx.call(ImagesDefinition).list({ filters: ['name==""'] }, options)),
         ifServed(this.#ctx.call(TasksDefinition).list({ filter: '' }, options)),
       ]);
       const missing = kernel.plugins.find(({ required, state }) => required && state !== 'ready');

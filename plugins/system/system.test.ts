@@ -7,6 +7,7 @@ import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/ima
 import { VersionDefinition } from 'troupe/proto/containerd/services/version/v1/version.ts';
 import { HealthCheckResponse_ServingStatus as Status, HealthDefinition } from 'troupe/proto/grpc/health/v1/health.ts';
 import { KernelDefinition, Plugin } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
+import { parseFilters } from '../lib/filter/filter.ts';
 import { inProcess } from '../../test/helpers/in-process.ts';
 import system from './index.ts';
 import { ServerId } from './server-id.ts';
@@ -117,6 +118,13 @@ test('healthy is when required plugins are ready and lists are answered', async 
   t.is(await check(), Status.NOT_SERVING);
   kernel.plugins = [images, { ...overlayfs, state: 'failed' }];
   t.is(await check(), Status.SERVING, 'a plugin that is not required may fail');
+  daemon.serve(ImagesDefinition, {
+    list({ filters }: { filters: string[] }) {
+      parseFilters(filters);
+      return { images: [] };
+    },
+  });
+  t.is(await check(), Status.SERVING);
   daemon.serve(ImagesDefinition, {
     list() {
       throw new Failure('Unavailable', 'records: unavailable');

@@ -53,7 +53,8 @@ export class DiskPool {
 
 async function pool(maxThreads: number, idleTimeout: number): Promise<Piscina> {
   const { Piscina: Pool } = await import('piscina');
-  return new Pool({ filename, minThreads: 0, maxThreads, idleTimeout });
+  // Descriptors come from system calls that Node does not see, and are closed here.
+  return new Pool({ filename, minThreads: 0, maxThreads, idleTimeout, trackUnmanagedFds: false });
 }
 
 function unwrap<T>(outcome: Outcome<T>): T {
