@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import * as sys from './index.ts';
@@ -16,12 +17,21 @@ async function ended(pid: number): Promise<void> {
   }
 }
 
-/** A grandchild whose parent ends at once, so that it becomes ours: we are its subreaper, and Node knows nothing of it. */
-async function orphan(script: string): Promise<number> {
-  const parent = spawn('sh', ['-c', `(exec sh -c '${script}') & echo $!`], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = (await once(createInterface(parent.stdout), 'line')) as [string];
-  if (parent.exitCode === null) await once(parent, 'exit');
-  return Number(line);
+/**
+ * A grandchild whose parent ends at once, so that it becomes ours: we are its subreaper, and Node knows nothing of it. It does nothing before `release`, or its
+ * parent's shell might reap it.
+ */
+async function orphan(script: string): Promise<{ pid: number; release(): void }> {
+  const parent = spawn('sh', ['-c', `(exec sh -c 'read x <&3; ${script}') & echo $!`], {
+    stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+  });
+  const exit = once(parent, 'exit');
+  const [line] = (await once(createInterface(parent.stdout as Readable), 'line')) as [string];
+  await exit;
+  const gate = parent.stdio[3] as Writable;
+  // One that is killed first leaves nobody to read what would open it.
+  gate.on('error', () => {});
+  return { pid: Number(line), release: () => gate.end('\n') };
 }
 
 test.serial('a subreaper reaps orphans by pid, with their code or signal', async (t) => {
@@ -29,15 +39,17 @@ test.serial('a subreaper reaps orphans by pid, with their code or signal', async
   sys.setChildSubreaper(true);
   t.true(sys.isChildSubreaper());
   try {
-    const exits = await orphan('exit 7');
-    await ended(exits);
-    t.deepEqual(sys.waitpid(exits), { code: 7, signal: undefined });
-    t.is(sys.waitpid(exits), 'none');
-    const waits = await orphan('exec sleep 600');
-    t.is(sys.waitpid(waits), undefined);
-    process.kill(waits, 'SIGKILL');
-    await ended(waits);
-    t.deepEqual(sys.waitpid(waits), { code: undefined, signal: constants.signals.SIGKILL });
+    const first = await orphan('exit 7');
+    t.is(sys.waitpid(first.pid), undefined);
+    first.release();
+    await ended(first.pid);
+    t.deepEqual(sys.waitpid(first.pid), { code: 7, signal: undefined });
+    t.is(sys.waitpid(first.pid), 'none');
+    const second = await orphan('exit 0');
+    process.kill(second.pid, 'SIGKILL');
+    await ended(second.pid);
+    second.release();
+    t.deepEqual(sys.waitpid(second.pid), { code: undefined, signal: constants.signals.SIGKILL });
   } finally {
     sys.setChildSubreaper(false);
   }
@@ -67,10 +79,13 @@ test.serial('the signal at the death of the parent', async (t) => {
   const child = `import('${index}').then((sys) => { sys.setParentDeathSignal(9); console.log(process.pid); setInterval(() => {}, 1e6); })`;
   const parent = `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(child)}], { stdio: 'inherit' })`;
   const middle = spawn(process.execPath, ['-e', parent], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = (await once(createInterface(middle.stdout), 'line')) as [string];
   const closed = once(middle, 'close');
-  middle.kill('SIGKILL');
+  try {
+    const [line] = (await once(createInterface(middle.stdout), 'line')) as [string];
+    t.regex(line, /^\d+$/);
+  } finally {
+    middle.kill('SIGKILL');
+  }
   // The grandchild holds the other end of our pipe, and would for ever.
   await closed;
-  t.regex(line, /^\d+$/);
 });
