@@ -143,6 +143,16 @@ test('walks and unlinks trees deeper than PATH_MAX', (t) => {
     renameInto(join(root, 'next'), join(root, 'tree'));
   }
   t.is(measure(join(root, 'tree')).inodes, 1 + 4 * 15 + 3);
-  unlinkTree(root, 'tree');
+  t.true(unlinkTree(root, 'tree'));
   t.deepEqual(readdirSync(root), []);
+});
+
+test('an attempt that runs out of time is finished by the next', (t) => {
+  const root = join(scratch, `${count++}`);
+  for (const name of ['a/b/c', 'a/d', 'e']) mkdirSync(join(root, 'tree', name), { recursive: true });
+  mkdirSync(join(root, 'other'));
+  t.false(unlinkTree(root, 'tree', 0));
+  renameInto(join(root, 'tree/a'), join(root, 'tree+0'));
+  t.true(unlinkTree(root, 'tree'));
+  t.deepEqual(readdirSync(root), ['other']);
 });

@@ -13,12 +13,16 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { Failure, failpoint, type Log } from 'troupe/plugin';
 import { isErrno, MNT_DETACH, unmountAll } from 'troupe/sys';
 import { DiskPool } from './disk-pool.ts';
 import { isDirectory, type Measure } from './measure.ts';
+import { unlinkTree } from './unlink-tree.ts';
 
 const NEW = 'new-';
+/** How long the plugin's own thread may unlink at a stretch. */
+const INLINE_MS = 3;
 
 export interface DirectoriesOptions {
   /** `<root>/<plugin id>` */
@@ -187,7 +191,11 @@ export class SnapshotDirectories {
     if (this.#unlinking.has(name)) return;
     this.#unlinking.add(name);
     try {
-      await this.#pool.unlink(this.#trash, name);
+      // What a container leaves is small, and is gone sooner than a pool thread has started. Whoever waits for its rename is answered first.
+      await setImmediate();
+      if (this.#fd >= 0 && !unlinkTree(this.#trash, name, performance.now() + INLINE_MS)) {
+        await this.#pool.unlink(this.#trash, name);
+      }
     } catch (error) {
       // It stays in the trash and is tried again at the next start.
       if (this.#fd >= 0)
