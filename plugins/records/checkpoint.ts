@@ -5,7 +5,6 @@
 import { statSync } from 'node:fs';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { failpoint } from 'troupe/plugin';
-import { classify } from './sqlite-error.ts';
 
 /** Pages in the log that are not in the database yet, 4 KiB each. */
 const threshold = 1000;
@@ -39,15 +38,6 @@ export class Checkpoint {
     this.#count += 1;
     this.#passive.get();
     failpoint('records.checkpoint.end');
-  }
-
-  /** On a full disk it may find no room either. @throws what is not about room. */
-  tryRun(): void {
-    try {
-      this.run();
-    } catch (error) {
-      if (classify(error) !== 'full') throw error;
-    }
   }
 
   stats(closed: boolean): { checkpoints: number; walBytes: number; databaseBytes: number } {

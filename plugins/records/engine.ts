@@ -280,10 +280,10 @@ export class Engine {
     }
     if (kind !== 'full') pending!.reject(toFailure(error));
     else if (!retried && pending!.frees()) {
-      // Frames that are in the database already make room in the log; what else is needed comes from the reserve.
-      this.#checkpoint.tryRun();
+      // With the reserve's room the log can be emptied into the database, and start over at its beginning.
       this.#reserve.release();
-      this.#batch(batch, true);
+      if (this.#guard(() => this.#checkpoint.run())) this.#batch(batch, true);
+      else pending!.reject(this.#ended!);
     } else pending!.reject(noSpace(error));
   }
 

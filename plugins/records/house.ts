@@ -1,7 +1,7 @@
 /** Everything that lives while the file is open: engine, change feed, collections and their schedule, the check after an unclean stop. */
 import type { Log } from 'troupe/plugin';
 import { Changes } from './changes.ts';
-import { type Collected, Collector, collect } from './collect.ts';
+import { Collector, collect } from './collect.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { type MigrationFolder, migrate } from './migrate.ts';
 import { Schedule } from './schedule.ts';
@@ -75,12 +75,11 @@ export function openRecordsHouse({ path, migrations, config, log, busy, onEnd }:
       scheduleDelayMs: config.schedule_delay,
       startupDelayMs: config.startup_delay,
     },
-    async (): Promise<Pick<Collected, 'durationMs'>> => {
+    async () => {
       try {
-        return await collector.collect();
+        await collector.collect();
       } catch (error) {
         if (!stop.signal.aborted) log.warn('collection failed', { error: (error as Error).message });
-        return { durationMs: 0 };
       }
     },
   );

@@ -15,22 +15,42 @@ export interface ScheduleOptions {
   readonly startupDelayMs: number;
 }
 
+/** The clock, for tests to turn by hand. */
+export interface ScheduleClock {
+  /** ms, monotonic. */
+  now(): number;
+  /** @returns how to cancel it. */
+  after(delayMs: number, work: () => void): () => void;
+}
+
+const realClock: ScheduleClock = {
+  now: () => performance.now(),
+  after(delayMs, work) {
+    const timer = setTimeout(work, delayMs);
+    // A daemon that wants to end does not wait for it.
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};
+
 export class Schedule {
   readonly #options: ScheduleOptions;
-  readonly #collect: () => Promise<{ durationMs: number }>;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #collect: () => Promise<unknown>;
+  readonly #clock: ScheduleClock;
+  #cancel: (() => void) | undefined;
   #mutations = 0;
   #removals = 0;
   #collections = 0;
   #spentMs = 0;
-  /** performance.now() before which none may begin. */
+  /** Of the clock, before which none may begin. */
   #earliest = 0;
   #stopped = false;
 
   /** @param collect must not reject. */
-  constructor(options: ScheduleOptions, collect: () => Promise<{ durationMs: number }>) {
+  constructor(options: ScheduleOptions, collect: () => Promise<unknown>, clock: ScheduleClock = realClock) {
     this.#options = { ...options, pauseThreshold: Math.min(options.pauseThreshold, 0.5) };
     this.#collect = collect;
+    this.#clock = clock;
     this.#at(options.startupDelayMs);
   }
 
@@ -48,28 +68,28 @@ export class Schedule {
 
   /** A collection ended, whoever asked for it. */
   collected(durationMs: number): void {
-    this.#mutations = 0;
-    this.#removals = 0;
     this.#collections += 1;
     this.#spentMs += durationMs;
     const average = this.#spentMs / this.#collections;
     const { pauseThreshold } = this.#options;
-    if (pauseThreshold > 0) this.#earliest = performance.now() + average / pauseThreshold - average;
+    if (pauseThreshold > 0) this.#earliest = this.#clock.now() + average / pauseThreshold - average;
   }
 
   stop(): void {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#cancel?.();
   }
 
   #at(delayMs: number): void {
-    if (this.#stopped || this.#timer !== undefined) return;
-    const delay = Math.max(delayMs, this.#earliest - performance.now(), 0);
-    this.#timer = setTimeout(async () => {
+    if (this.#stopped || this.#cancel !== undefined) return;
+    const delay = Math.max(delayMs, this.#earliest - this.#clock.now(), 0);
+    this.#cancel = this.#clock.after(delay, async () => {
+      // What changes while it runs may come too late for it, and counts for the next.
+      this.#mutations = 0;
+      this.#removals = 0;
       await this.#collect();
-      this.#timer = undefined;
-    }, delay);
-    // A daemon that wants to end does not wait for it.
-    this.#timer.unref();
+      this.#cancel = undefined;
+      this.changed(0, 0);
+    });
   }
 }

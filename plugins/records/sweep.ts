@@ -8,7 +8,7 @@ export class Sweep {
   readonly #left: Map<string, GraphNode>;
   #at = 0;
   #stepped = 0;
-  /** The newest commit at which what is left is known to be dead. */
+  /** The newest commit up to which nobody else wrote, so that what the walk found still holds; from a foreign commit on it stands still. */
   #sequence: number;
   #seen: number;
 
@@ -31,7 +31,8 @@ export class Sweep {
    */
   step(database: DatabaseSync, sequence: number, limit: number): number {
     const batch = this.#dead.slice(this.#at, this.#at + limit);
-    const check = sequence === this.#sequence + 1 ? undefined : new Check(database, this.#left);
+    const alone = sequence === this.#sequence + 1;
+    const check = alone ? undefined : new Check(database, this.#left);
     const removes = new Map<string, StatementSync>();
     let removed = 0;
     for (const node of batch) {
@@ -45,7 +46,7 @@ export class Sweep {
       removed += 1;
     }
     this.#stepped = batch.length;
-    this.#seen = sequence;
+    this.#seen = alone ? sequence : this.#sequence;
     return removed;
   }
 
