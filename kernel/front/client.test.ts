@@ -22,7 +22,9 @@ const method = (path: string, requestStream: boolean, responseStream: boolean) =
 interface Seen {
   readonly address: string;
   readonly publishes: { request: Buffer; namespace: unknown }[];
-  cancelled: Promise<void>;
+  /** A call of Silent has arrived. */
+  readonly started: Promise<void>;
+  readonly cancelled: Promise<void>;
 }
 
 /** A server that answers with what it was sent; `Fail` with a status, `Silent` never, `Count` without end. */
@@ -31,6 +33,10 @@ async function serve(t: ExecutionContext): Promise<Seen> {
   const address = join(dir, 's.sock');
   const server = new Server();
   const publishes: Seen['publishes'] = [];
+  let start = () => {};
+  const started = new Promise<void>((resolve) => {
+    start = resolve;
+  });
   let cancel = () => {};
   const cancelled = new Promise<void>((resolve) => {
     cancel = resolve;
@@ -50,7 +56,10 @@ async function serve(t: ExecutionContext): Promise<Seen> {
         reply(null, call.request),
       Fail: (_: unknown, reply: (error: object) => void) =>
         reply({ code: status.NOT_FOUND, details: 'container "x": not found', metadata: new Metadata() }),
-      Silent: (call: { on(event: 'cancelled', listener: () => void): void }) => call.on('cancelled', cancel),
+      Silent: (call: { on(event: 'cancelled', listener: () => void): void }) => {
+        call.on('cancelled', cancel);
+        start();
+      },
       Count: async (call: {
         write(b: Buffer): boolean;
         cancelled: boolean;
@@ -88,7 +97,7 @@ async function serve(t: ExecutionContext): Promise<Seen> {
     server.forceShutdown();
     rmSync(dir, { recursive: true });
   });
-  return { address, publishes, cancelled };
+  return { address, publishes, started, cancelled };
 }
 
 function connect(t: ExecutionContext, address: string): GrpcClient {
@@ -117,19 +126,20 @@ test('all four kinds of call, bytes unchanged', async (t) => {
   t.deepEqual(counted, [0, 1, 2]);
 });
 
-test('leaving a stream early, a signal and a deadline each cancel the call at the server', async (t) => {
+test('leaving a stream early and a signal cancel the call at the server; a deadline ends it here', async (t) => {
   const left = await serve(t);
   for await (const _ of connect(t, left.address).serverStream('t.T/Count', new Uint8Array())) break;
   await left.cancelled;
   const aborted = await serve(t);
   const abort = new AbortController();
   const call = connect(t, aborted.address).unary('t.T/Silent', new Uint8Array(), { signal: abort.signal });
-  setImmediate(() => abort.abort());
+  await aborted.started;
+  abort.abort();
   t.is((await t.throwsAsync(call, { instanceOf: Failure })).code, 'Canceled');
+  await aborted.cancelled;
   const slow = await serve(t);
   const late = connect(t, slow.address).unary('t.T/Silent', new Uint8Array(), { timeoutMs: 50 });
   t.is((await t.throwsAsync(late, { instanceOf: Failure })).code, 'DeadlineExceeded');
-  await slow.cancelled;
 });
 
 test('errors are Failures with the server’s class and words', async (t) => {
