@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- NAME [--rounds N] [--json FILE]`: one benchmark, beside its peer where that is installed, in interleaved rounds.
  *
+ *   bus         messages between threads, against a bare port and comlink
  *   records     durable record writes at 1, 8 and 64 in flight, fsyncs per write
  *   rpc         unary calls at 1, 8 and 64 in flight, with a client outside the process
  *   footprint   boot time and idle memory, every plugin in its own thread and lean
@@ -9,7 +10,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { machine, type Report, renderReport } from './report.ts';
 
-const names = ['records', 'rpc', 'footprint'] as const;
+const names = ['bus', 'records', 'rpc', 'footprint'] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -180,7 +180,8 @@ export class Router {
       slot.asked = true;
       this.#introducer.introduce(slot.name);
     }
-    return undefined;
+    // Set when the introduction was made at once.
+    return slot.link;
   }
 
   /** @internal The generation behind the link takes no more calls; the kernel tells when the next one does. */
