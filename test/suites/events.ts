@@ -1,6 +1,8 @@
 /**
  * What the Events service promises, seen only through the API. The factory says how to reach it: in process, over the bus, over a socket.
  */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { Failure, type FailureCode } from 'troupe/plugin';
 import { ContainerCreate } from 'troupe/proto/containerd/events/container.ts';
@@ -55,8 +57,8 @@ export function eventsSuite(name: string, factory: (t: ExecutionContext) => Prom
     const timestamp = { seconds: 1_700_000_000n, nanos: 123_456_789 };
     const event = { typeUrl: 'test.Unknown', value: Buffer.from('x') };
     await s.events.forward(
-      { envelope: { timestamp, namespace: 'theirs', topic: '/a/b', event } },
-      { namespace: 'mine' },
+      { envelope: { timestamp, namespace: s.ns('theirs'), topic: '/a/b', event } },
+      { namespace: s.ns('mine') },
     );
     const envelope = await heard.next();
     t.deepEqual(envelope.timestamp, timestamp);
@@ -69,10 +71,10 @@ export function eventsSuite(name: string, factory: (t: ExecutionContext) => Prom
   check('filters choose by namespace, topic and fields of the message', async (t, s) => {
     const all = await s.subscribe();
     const subscriptions = {
-      namespace: await s.subscribe('namespace==one'),
+      namespace: await s.subscribe(`namespace==${s.ns('one')}`),
       topic: await s.subscribe('topic~=|^/tasks/|'),
       either: await s.subscribe('topic=="/images/create"', 'topic=="/tasks/start"'),
-      both: await s.subscribe('namespace==two,topic~=|^/tasks/|'),
+      both: await s.subscribe(`namespace==${s.ns('two')},topic~=|^/tasks/|`),
       container: await s.subscribe('event.container_id==web'),
       name: await s.subscribe('event.name==docker.io/library/busybox:latest'),
       label: await s.subscribe('event.labels."io.example/x"==y'),
@@ -92,8 +94,10 @@ export function eventsSuite(name: string, factory: (t: ExecutionContext) => Prom
     await s.publish('end', '/end/end');
     const heard: Record<string, string[]> = {};
     for (let i = 0; i < 5; i++) await all.next();
-    for (const [key, subscription] of Object.entries(subscriptions))
+    for (const [key, subscription] of Object.entries(subscriptions)) {
+      await s.settle(subscription);
       heard[key] = subscription.waiting().map(({ namespace, topic }) => namespace + topic);
+    }
     t.deepEqual(heard, {
       namespace: ['one/tasks/start', 'one/images/create', 'one/containers/create'],
       topic: ['one/tasks/start', 'two/tasks/start'],
@@ -147,7 +151,7 @@ export function eventsSuite(name: string, factory: (t: ExecutionContext) => Prom
     await s.fails(
       'InvalidArgument',
       `failed publishing event: namespace validation: identifier "../x" must match ${pattern}: invalid argument`,
-      s.publish('../x', '/a'),
+      s.events.publish({ topic: '/a', event }, { namespace: '../x' }),
     );
     await s.fails(
       'InvalidArgument',
@@ -189,7 +193,7 @@ export function eventsSuite(name: string, factory: (t: ExecutionContext) => Prom
   });
 
   check('a subscriber that does not read is cut, and others hear all', async (t, s) => {
-    const slow = s.events.subscribe({ filters: ['namespace==ns'] })[Symbol.asyncIterator]();
+    const slow = s.events.subscribe({ filters: [`namespace==${s.ns('ns')}`] })[Symbol.asyncIterator]();
     let began = false;
     const first = slow.next().then(() => {
       began = true;
@@ -225,6 +229,8 @@ class Suite {
   readonly events: Events;
   readonly #t: ExecutionContext;
   readonly #subscriptions: Heard[] = [];
+  /** In front of the names of this suite's namespaces: others may be publishing beside it. */
+  readonly #token = `e${randomBytes(6).toString('hex')}`;
   #marks = 0;
 
   constructor(t: ExecutionContext, events: Events) {
@@ -232,16 +238,28 @@ class Suite {
     this.events = events;
   }
 
+  /** A namespace of this suite. */
+  ns(name: string): string {
+    return name === '' ? '' : `${this.#token}.${name}`;
+  }
+
   /** Resolves when the subscription is known to hear what is published. */
   async subscribe(...filters: string[]): Promise<Heard> {
-    const topic = `/suite/mark${this.#marks++}`;
-    const heard = new Heard(this.events, filters.length === 0 ? [] : [...filters, `topic==${JSON.stringify(topic)}`]);
+    const mark = `/suite/${this.#token}.${this.#marks++}`;
+    const all = filters.length === 0 ? [] : [...filters, `topic==${JSON.stringify(mark)}`];
+    const heard = new Heard(this.events, all, this.#token, mark);
     this.#subscriptions.push(heard);
-    while (!heard.saw(topic)) {
-      await this.publish('suite', topic);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+    await this.settle(heard);
     return heard;
+  }
+
+  /** Resolves when all that was published before has come: a mark that is published now has. */
+  async settle(heard: Heard): Promise<void> {
+    const before = heard.marks;
+    while (heard.marks === before) {
+      await this.publish('suite', heard.mark);
+      await Promise.race([heard.more(), sleep(20)]);
+    }
   }
 
   async publish(
@@ -250,13 +268,14 @@ class Suite {
     typeUrl = 'test.Unknown',
     value: Uint8Array = Buffer.from('x'),
   ): Promise<void> {
-    await this.events.publish({ topic, event: { typeUrl, value } }, { namespace });
+    await this.events.publish({ topic, event: { typeUrl, value } }, { namespace: this.ns(namespace) });
   }
 
   /** As a shim does. */
   async send<T>(namespace: string, topic: string, type: EncodableOf<T>, message: object): Promise<void> {
     const event = { typeUrl: type.$type, value: type.encode(type.fromPartial(message)).finish() };
-    await this.events.forward({ envelope: { timestamp: { seconds: 1n, nanos: 0 }, namespace, topic, event } });
+    const timestamp = { seconds: 1n, nanos: 0 };
+    await this.events.forward({ envelope: { timestamp, namespace: this.ns(namespace), topic, event } });
   }
 
   async fails(code: FailureCode, message: string, work: Promise<unknown>): Promise<void> {
@@ -269,44 +288,44 @@ class Suite {
   }
 }
 
-/** Reads a subscription as fast as it comes; hides the marks. */
+/** Reads a subscription as fast as it comes; hides the marks, what others publish, and the token in namespaces. */
 class Heard {
+  readonly mark: string;
+  /** How often the mark has come. */
+  marks = 0;
   readonly #abort = new AbortController();
   readonly #queue: Envelope[] = [];
-  readonly #marks = new Set<string>();
   readonly #reading: Promise<void>;
-  #wake: (() => void) | undefined;
+  #wake: (() => void)[] = [];
 
-  constructor(events: Events, filters: string[]) {
-    this.#reading = this.#read(events, filters);
+  constructor(events: Events, filters: string[], token: string, mark: string) {
+    this.mark = mark;
+    this.#reading = this.#read(events, filters, `${token}.`);
     this.#reading.catch(() => {});
   }
 
-  async #read(events: Events, filters: string[]): Promise<void> {
+  async #read(events: Events, filters: string[], prefix: string): Promise<void> {
     try {
       for await (const envelope of events.subscribe({ filters }, { signal: this.#abort.signal })) {
-        if (envelope.topic.startsWith('/suite/mark')) this.#marks.add(envelope.topic);
-        else this.#queue.push(envelope);
-        this.#wake?.();
+        const { namespace, topic } = envelope;
+        if (!namespace.startsWith(prefix)) continue;
+        if (topic === this.mark) this.marks += 1;
+        else if (!topic.startsWith('/suite/'))
+          this.#queue.push({ ...envelope, namespace: namespace.slice(prefix.length) });
+        for (const wake of this.#wake.splice(0)) wake();
       }
     } catch (error) {
       if (!this.#abort.signal.aborted) throw error;
     }
   }
 
-  saw(mark: string): boolean {
-    return this.#marks.has(mark);
+  /** Resolves at the next event of any kind, rejects when the subscription has failed. */
+  async more(): Promise<void> {
+    await Promise.race([this.#reading, new Promise<void>((resolve) => this.#wake.push(resolve))]);
   }
 
   async next(): Promise<Envelope> {
-    while (this.#queue.length === 0) {
-      await Promise.race([
-        this.#reading,
-        new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        }),
-      ]);
-    }
+    while (this.#queue.length === 0) await this.more();
     return this.#queue.shift()!;
   }
 
