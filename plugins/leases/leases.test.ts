@@ -46,11 +46,17 @@ test('made, listed, filtered', async (t) => {
   );
 });
 
-test('twice, unnamed, or with labels too long is refused', async (t) => {
+test('one without an id is given one', async (t) => {
+  const { create, ids } = useLeases(t);
+  const made = await Promise.all(Array.from({ length: 20 }, async () => (await create('')).lease!.id));
+  for (const id of made) t.regex(id, /^\d{1,9}-[A-Za-z0-9_-]{4}$/);
+  t.deepEqual(await ids(), made.sort());
+});
+
+test('twice, or with labels too long is refused', async (t) => {
   const { create, ids } = useLeases(t);
   await create('a');
   t.like(await t.throwsAsync(create('a')), { code: 'AlreadyExists', message: 'lease "a": already exists' });
-  t.like(await t.throwsAsync(create('')), { code: 'InvalidArgument' });
   t.like(await t.throwsAsync(create('x'.repeat(40_000))), { code: 'InvalidArgument' });
   t.like(await t.throwsAsync(create('b', { long: 'x'.repeat(5000) })), { code: 'InvalidArgument' });
   t.deepEqual(await ids(), ['a']);

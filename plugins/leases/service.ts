@@ -1,4 +1,5 @@
 /** containerd.services.leases.v1.Leases: parse → store → convert. */
+import { randomBytes } from 'node:crypto';
 import type { LeasesDefinition } from 'troupe/proto/containerd/services/leases/v1/leases.ts';
 import { type Call, Failure, type Service } from 'troupe/plugin';
 import { absent, field, labelField, parseFilters } from '../lib/filter/filter.ts';
@@ -17,13 +18,14 @@ export function leasesService(
   collect: (call: Call) => Promise<void>,
 ): Service<typeof LeasesDefinition> {
   return {
-    async create({ id, labels }, call) {
+    async create({ id: asked, labels }, call) {
       const ns = requireNamespace(call);
-      if (id === '') throw new Failure('InvalidArgument', 'lease id must not be empty: invalid argument');
+      const createdAt = nowNanoseconds();
+      const id = asked === '' ? randomId(createdAt) : asked;
       if (Buffer.byteLength(id) > maxIdLength)
         throw new Failure('InvalidArgument', `lease id is longer than ${maxIdLength} bytes: invalid argument`);
       validateLabels(labels, 'lease.Labels');
-      const lease = { id, createdAt: nowNanoseconds(), labels: copyLabels(labels) };
+      const lease = { id, createdAt, labels: copyLabels(labels) };
       await store.create(ns, lease);
       return { lease: toMessage(lease) };
     },
@@ -59,6 +61,11 @@ export function leasesService(
       resources: store.resources(requireNamespace(call), id).map(({ type, id }) => ({ type, id })),
     }),
   };
+}
+
+/** In containerd's form, `394797616-LnMa`: nanoseconds of the second, and three random bytes. */
+function randomId(createdAt: bigint): string {
+  return `${createdAt % 1_000_000_000n}-${randomBytes(3).toString('base64url')}`;
 }
 
 function look({ id, labels }: Lease, fieldpath: readonly string[]) {

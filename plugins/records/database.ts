@@ -31,6 +31,8 @@ export interface OpenDatabase {
 export function openDatabase(path: string, durable: boolean): OpenDatabase {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const unclean = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
+  // SQLite would make it readable for all; the log and its index take the file's mode.
+  closeSync(openSync(path, 'a', 0o600));
   let database: DatabaseSync | undefined;
   try {
     // Labels and names are data and never SQL; a double-quoted string would be taken for a column that happens not to exist.

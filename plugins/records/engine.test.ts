@@ -1,42 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import type { Commit, SqlValue } from 'troupe/plugin';
 import { Failure } from 'troupe/plugin';
 import { CommitRequest, CommitResponse } from 'troupe/proto/troupe/records/v1/records.ts';
 import { encodeCommit } from '../../kernel/sdk/reader.ts';
-import { openTestRecords, useRecords } from '../../test/helpers/records.ts';
+import { openTestRecords } from '../../test/helpers/records.ts';
 import { Engine } from './engine.ts';
-
-/** A noun of its own: things with a number, and what a trigger copies. */
-const migration = `
-  CREATE TABLE things_thing (id TEXT PRIMARY KEY, number INTEGER NOT NULL DEFAULT 0 CHECK (number < 1000000), extra ANY) STRICT, WITHOUT ROWID;
-  CREATE TABLE things_big (id INTEGER PRIMARY KEY, value INTEGER, real REAL, blob BLOB) STRICT;
-  CREATE TRIGGER things_trash AFTER DELETE ON things_thing BEGIN
-    INSERT INTO records_trash (owner, path) VALUES ('things', old.id);
-    INSERT INTO records_event (ns, topic, type_url, first) VALUES ('default', '/things/delete', 'T', old.id);
-  END;
-  CREATE TRIGGER things_keep BEFORE DELETE ON things_thing WHEN old.id = 'kept' BEGIN SELECT RAISE(ABORT, 'kept stays'); END;
-`;
-
-function useThings(t: ExecutionContext, ...others: string[]) {
-  const dir = mkdtempSync(join(tmpdir(), 'troupe-things-'));
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  writeFileSync(join(dir, '001-things.sql'), migration);
-  return useRecords(t, { prefix: 'things', dir }, ...others);
-}
-
-const insert = (id: string, number = 0) => ({
-  sql: 'INSERT INTO things_thing (id, number) VALUES (?, ?)',
-  params: [id, number] as SqlValue[],
-  conflict: new Failure('AlreadyExists', `thing "${id}": already exists`),
-});
+import { commitOf, insert, useThings } from './things.fixture.ts';
 
 const bytesOf = (response: CommitResponse) => CommitResponse.encode(response).finish();
-
-const commitOf = (...statements: Commit['statements']): Commit => ({ statements });
 
 test('a commit is all or nothing, and its neighbours in the batch do not notice', async (t) => {
   const { records, rows, engine } = useThings(t);
@@ -234,45 +206,6 @@ test("a trigger's event is a protobuf message with the texts it was given", asyn
           : [(size & 127) | 128, ((size >> 7) & 127) | 128, size >> 14];
     t.deepEqual(Buffer.from(value), Buffer.concat([Buffer.from([10, ...varint]), Buffer.from(id)]));
   }
-});
-
-for (const sql of [
-  "INSERT INTO records_meta (key, value) VALUES ('a', 'b')",
-  "INSERT INTO records_namespace (name) VALUES ('a')",
-  'DELETE FROM records_outbox',
-  "INSERT INTO records_trash (owner, path) VALUES ('a', 'b')",
-  'DROP TABLE things_thing',
-  'CREATE TABLE things_other (a)',
-  'CREATE TEMP TABLE things_other (a)',
-  'PRAGMA synchronous = OFF',
-  "ATTACH '/tmp/x' AS x",
-  'COMMIT',
-  'ROLLBACK',
-  'SAVEPOINT a',
-  'VACUUM',
-  "SELECT load_extension('x')",
-])
-  test(`a writer may not: ${sql}`, async (t) => {
-    const { records, engine } = useThings(t);
-    const failure = (await t.throwsAsync(records.commit(commitOf({ sql })))) as Failure;
-    t.true(['PermissionDenied', 'Internal'].includes(failure.code), failure.message);
-    t.false(engine.database.isTransaction);
-    t.is((await records.commit(commitOf(insert('still works')))).results[0]!.changes, 1);
-  });
-
-test('a writer may write its own tables, read all, and delete trash', async (t) => {
-  const { records, as, rows } = useThings(t);
-  await records.commit({ ...commitOf(insert('a')), trash: [{ owner: 'things', path: 'p' }] });
-  await records.commit(
-    commitOf(
-      { sql: 'SELECT * FROM records_commit' },
-      { sql: 'DELETE FROM records_trash WHERE owner = ?', params: ['things'], rows: 1 },
-    ),
-  );
-  t.is(rows('records_trash').length, 0);
-  const other = as('thing');
-  t.is(((await t.throwsAsync(other.commit(commitOf(insert('b'))))) as Failure).code, 'PermissionDenied');
-  t.is(((await t.throwsAsync(as('').commit(commitOf(insert('b'))))) as Failure).code, 'PermissionDenied');
 });
 
 test('20 000 commits at once share few transactions and are answered in order', async (t) => {
