@@ -127,7 +127,6 @@ async function farSide() {
   });
   await new Promise((resolve) => worker.once('message', resolve));
   const router = new Router(
-    'bench',
     { introduce: () => router.relink('far', { generation: 1, port: link.port1 as unknown as Port, page }) },
     new Scheduler(),
     new Deadlines(),

@@ -80,7 +80,6 @@ interface Slot {
 }
 
 export class Router {
-  readonly #self: string;
   readonly #introducer: Introducer;
   readonly #scheduler: Scheduler;
   readonly deadlines: Deadlines;
@@ -88,8 +87,7 @@ export class Router {
   readonly #watchers: ((routes: Routes) => void)[] = [];
   #routes: Routes = {};
 
-  constructor(self: string, introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines) {
-    this.#self = self;
+  constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines) {
     this.#introducer = introducer;
     this.#scheduler = scheduler;
     this.deadlines = deadlines;
@@ -128,14 +126,7 @@ export class Router {
   call(provider: Provider, method: string, request: RouteRequest, sink: RouteSink): RoutedCall {
     const policy = provider.methods[method.slice(method.indexOf('/') + 1)] ?? defaultPolicy;
     const slot = this.#slot(provider.slot);
-    const call = new RoutedCall(
-      this,
-      slot,
-      method,
-      { ...request, meta: { ...request.meta, from: request.meta.from || this.#self } },
-      policy,
-      sink,
-    );
+    const call = new RoutedCall(this, slot, method, request, policy, sink);
     call.begin();
     return call;
   }
@@ -251,6 +242,7 @@ export class RoutedCall implements CallSink, Expiring {
   readonly #slot: Slot;
   readonly #method: string;
   readonly #request: RouteRequest;
+  readonly #meta: CallMeta;
   readonly #policy: MethodPolicy;
   readonly #sink: RouteSink;
   readonly #deadline: number;
@@ -277,14 +269,11 @@ export class RoutedCall implements CallSink, Expiring {
     this.#method = method;
     this.#policy = policy;
     this.#sink = sink;
-    this.#deadline =
-      request.meta.deadline !== 0 || policy.unbounded || !request.complete || !request.single
-        ? request.meta.deadline
-        : Date.now() + policy.deadlineMs;
-    this.#request =
-      this.#deadline === request.meta.deadline
-        ? request
-        : { ...request, meta: { ...request.meta, deadline: this.#deadline } };
+    this.#request = request;
+    const { meta } = request;
+    const bounded = meta.deadline === 0 && !policy.unbounded && request.complete && request.single;
+    this.#meta = bounded ? { ...meta, deadline: Date.now() + policy.deadlineMs } : meta;
+    this.#deadline = this.#meta.deadline;
     this.#unproven = request.complete ? undefined : [];
     if (this.#deadline !== 0) router.deadlines.add(this, this.#deadline);
   }
@@ -310,7 +299,7 @@ export class RoutedCall implements CallSink, Expiring {
 
   #dispatch(link: CallerLink): void {
     this.#link = link;
-    const meta = this.#cursor === '' ? this.#request.meta : { ...this.#request.meta, cursor: this.#cursor };
+    const meta = this.#cursor === '' ? this.#meta : { ...this.#meta, cursor: this.#cursor };
     this.#open = link.open(
       this.#method,
       meta,

@@ -1,4 +1,5 @@
 /** A typed client of a contract over the bus: encode once, decode once, and nothing outlives its caller. */
+import type { CallMeta } from '../bus/frames.ts';
 import type { RoutedCall, Router } from '../bus/router.ts';
 import { Failure } from './failure.ts';
 import { Inbox } from './inbox.ts';
@@ -14,6 +15,11 @@ export function clientOf<D extends ServiceDefinition>(
   const client: Record<string, unknown> = {};
   for (const [key, method] of Object.entries(definition.methods)) {
     const path = `${definition.fullName}/${method.name}`;
+    if (!method.requestStream && !method.responseStream) {
+      client[key] = (input: unknown, options: CallOptions = {}) =>
+        unary(router, self, definition.fullName, name, path, method, input, options);
+      continue;
+    }
     client[key] = (input: unknown, options: CallOptions = {}) => {
       const call = new ClientCall(router, self, definition.fullName, name, path, method, options);
       if (method.requestStream) call.stream(input as AsyncIterable<unknown>);
@@ -22,6 +28,79 @@ export function clientOf<D extends ServiceDefinition>(
     };
   }
   return client as Client<D>;
+}
+
+/** The common case on its own: one message each way needs neither queue nor pump. */
+function unary(
+  router: Router,
+  self: string,
+  contract: string,
+  name: string,
+  path: string,
+  method: MethodDefinition,
+  input: unknown,
+  options: CallOptions,
+): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    let reply: Uint8Array | undefined;
+    let unlisten: (() => void) | undefined;
+    const routed = router.call(
+      router.provider(contract, name),
+      path,
+      { meta: metaOf(self, options), payload: method.requestType.encode(input).finish(), complete: true, single: true },
+      {
+        message: (bytes) => {
+          reply = bytes;
+        },
+        end: () => {
+          unlisten?.();
+          try {
+            if (reply === undefined) throw new Failure('Internal', `${path} ended without a reply: internal`);
+            resolve(method.responseType.decode(reply));
+          } catch (error) {
+            reject(Failure.from(error));
+          }
+        },
+        fail: (failure) => {
+          unlisten?.();
+          reject(failure);
+        },
+        writable: () => {},
+      },
+    );
+    unlisten = onAbort(options, (failure) => {
+      routed.cancel();
+      reject(failure);
+    });
+  });
+}
+
+function metaOf(self: string, options: CallOptions): CallMeta {
+  const own = options.timeoutMs === undefined ? 0 : Date.now() + options.timeoutMs;
+  const inherited = options.deadline ?? 0;
+  const deadline = own === 0 ? inherited : inherited === 0 ? own : Math.min(own, inherited);
+  return {
+    from: self,
+    namespace: options.namespace ?? '',
+    lease: options.lease ?? '',
+    deadline,
+    trace: options.trace ?? '',
+    cursor: '',
+  };
+}
+
+/** Hears of the abort of an incoming call or of a signal; returns what stops listening. */
+function onAbort(options: CallOptions, abort: (failure: Failure) => void): (() => void) | undefined {
+  if (options instanceof ServerCall) return options.onAbort(abort);
+  const { signal } = options;
+  if (signal === undefined) return undefined;
+  const listener = () => abort(signal.reason instanceof Failure ? signal.reason : Failure.from(signal.reason));
+  if (signal.aborted) {
+    queueMicrotask(listener);
+    return undefined;
+  }
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
 }
 
 class ClientCall {
@@ -48,22 +127,12 @@ class ClientCall {
       (bytes) => this.#routed?.consumed(bytes),
       () => this.#stop(),
     );
-    const own = options.timeoutMs === undefined ? 0 : Date.now() + options.timeoutMs;
-    const inherited = options.deadline ?? 0;
-    const deadline = own === 0 ? inherited : inherited === 0 ? own : Math.min(own, inherited);
     this.#open = (payload, complete) => {
       const routed = router.call(
         router.provider(contract, name),
         path,
         {
-          meta: {
-            from: self,
-            namespace: options.namespace ?? '',
-            lease: options.lease ?? '',
-            deadline,
-            trace: options.trace ?? '',
-            cursor: '',
-          },
+          meta: metaOf(self, options),
           payload,
           complete,
           single: !method.responseStream,
@@ -75,29 +144,14 @@ class ClientCall {
           writable: () => this.#resume?.(),
         },
       );
-      if (!this.#finished) this.#listen(options);
+      if (!this.#finished) {
+        this.#unlisten = onAbort(options, (failure) => {
+          this.#routed?.cancel();
+          this.#end(failure);
+        });
+      }
       return routed;
     };
-  }
-
-  #listen(options: CallOptions): void {
-    const abort = (reason: unknown) => {
-      this.#routed?.cancel();
-      this.#end(reason instanceof Failure ? reason : Failure.from(reason));
-    };
-    if (options instanceof ServerCall) {
-      this.#unlisten = options.onAbort(abort);
-      return;
-    }
-    const { signal } = options;
-    if (signal === undefined) return;
-    if (signal.aborted) {
-      queueMicrotask(() => abort(signal.reason));
-      return;
-    }
-    const listener = () => abort(signal.reason);
-    signal.addEventListener('abort', listener, { once: true });
-    this.#unlisten = () => signal.removeEventListener('abort', listener);
   }
 
   request(message: unknown): void {

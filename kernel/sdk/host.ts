@@ -63,7 +63,6 @@ export class PluginHost {
     // Calls wait with their callers until this generation serves.
     this.dispatcher.hold();
     this.router = new Router(
-      plugin.id,
       { introduce: (slot) => thread.notify({ t: 'introduce', id: plugin.id, slot }) },
       thread.scheduler,
       thread.deadlines,
