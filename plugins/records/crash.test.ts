@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import test, { type ExecutionContext } from 'ava';
 
-const fixture = join(import.meta.dirname, 'crash.fixture.ts');
+const fixture = join(import.meta.dirname, '../../test/helpers/records-writer.ts');
 
 function useDirectory(t: ExecutionContext) {
   const directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : '/tmp', 'troupe-crash-'));

@@ -6,7 +6,7 @@ import { CommitRequest, CommitResponse } from 'troupe/proto/troupe/records/v1/re
 import { encodeCommit } from '../../kernel/sdk/reader.ts';
 import { openTestRecords } from '../../test/helpers/records.ts';
 import { Engine } from './engine.ts';
-import { commitOf, insert, useThings } from './things.fixture.ts';
+import { commitOf, insert, useThings } from '../../test/helpers/things.ts';
 
 const bytesOf = (response: CommitResponse) => CommitResponse.encode(response).finish();
 

@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { Failure } from 'troupe/plugin';
-import { commitOf, insert, useThings } from './things.fixture.ts';
+import { commitOf, insert, useThings } from '../../test/helpers/things.ts';
 
 for (const sql of [
   "INSERT INTO records_meta (key, value) VALUES ('a', 'b')",

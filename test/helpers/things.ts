@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type Commit, Failure, type SqlValue } from 'troupe/plugin';
-import { type TestRecords, useRecords } from '../../test/helpers/records.ts';
+import { type TestRecords, useRecords } from './records.ts';
 
 const migration = `
   CREATE TABLE things_thing (id TEXT PRIMARY KEY, number INTEGER NOT NULL DEFAULT 0 CHECK (number < 1000000), extra ANY) STRICT, WITHOUT ROWID;

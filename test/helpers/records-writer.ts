@@ -1,14 +1,14 @@
 /**
- * A process that writes records until it is killed: `crash.fixture.ts DATABASE ORACLE COUNT`. After each answer it appends the number to ORACLE, so
+ * A process that writes records until it is killed: `records-writer.ts DATABASE ORACLE COUNT`. After each answer it appends the number to ORACLE, so
  * that what was acknowledged is known on the outside. 16 commits are in flight; each writes two rows and an event that belong together.
  */
 import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommitRequest } from 'troupe/proto/troupe/records/v1/records.ts';
 import { encodeCommit } from '../../kernel/sdk/reader.ts';
-import { collect } from './collect.ts';
-import { Engine } from './engine.ts';
-import { migrate } from './migrate.ts';
+import { collect } from '../../plugins/records/collect.ts';
+import { Engine } from '../../plugins/records/engine.ts';
+import { migrate } from '../../plugins/records/migrate.ts';
 
 const [path, oracle, count] = process.argv.slice(2) as [string, string, string];
 const engine = new Engine({
@@ -20,8 +20,8 @@ const engine = new Engine({
   },
 });
 migrate(engine.database, [
-  { prefix: 'records', dir: join(import.meta.dirname, 'migrations') },
-  { prefix: 'leases', dir: join(import.meta.dirname, '../leases/migrations') },
+  { prefix: 'records', dir: join(import.meta.dirname, '../../plugins/records/migrations') },
+  { prefix: 'leases', dir: join(import.meta.dirname, '../../plugins/leases/migrations') },
 ]);
 engine.ready();
 
