@@ -26,6 +26,7 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   unlinkSync,
@@ -45,6 +46,8 @@ import {
 
 const fsyncFile = promisify(fsync);
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
+
+const ingestFiles = ['data', 'ref', 'startedat', 'updatedat', 'total'];
 
 export class Disk {
   readonly root: string;
@@ -199,7 +202,14 @@ export class Disk {
 
   removeIngest(directory: string): void {
     failpoint('content.ingest.before-remove');
-    rmSync(this.ingestPath(directory), { recursive: true, force: true });
+    const path = this.ingestPath(directory);
+    try {
+      // By name, since a removal that has to look what is there takes three times as long.
+      for (const file of ingestFiles) unlinkIfThere(join(path, file));
+      rmdirSync(path);
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) rmSync(path, { recursive: true, force: true });
+    }
     failpoint('content.ingest.after-remove');
   }
 

@@ -150,8 +150,8 @@ export class Ingest {
    */
   async sync(): Promise<void> {
     await changeMode(this.#fd, 0o444);
-    failpoint('content.commit.before-fsync');
     try {
+      failpoint('content.commit.before-fsync');
       await fsyncFile(this.#fd);
     } catch (error) {
       throw new Failure('DataLoss', `fsync of content ${this.digest}: ${(error as Error).message}: data loss`, {
