@@ -112,7 +112,8 @@ function writeName(block: Buffer, name: Buffer, records: Map<string, Buffer>): v
       name.copy(block, nameOffset);
       return;
     }
-    const slash = name.subarray(0, prefixSize + 1).lastIndexOf(0x2f, -2);
+    // Not the slash at the end of a directory's name: the field behind it would be empty.
+    const slash = name.subarray(0, Math.min(prefixSize + 1, name.length - 1)).lastIndexOf(0x2f);
     const rest = name.length - slash - 1;
     if (slash > 0 && rest > 0 && rest <= nameSize) {
       name.copy(block, prefixOffset, 0, slash);
