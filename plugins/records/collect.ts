@@ -23,20 +23,23 @@ export interface Collected {
 }
 
 export interface CollectOptions {
-  /** False marks in this thread, for tests that count on nothing happening meanwhile. */
+  /** Whether to mark in a thread of its own; default: when the database is too large to do it here between two batches. */
   readonly thread?: boolean;
   readonly signal?: AbortSignal;
   /** Called between mark and sweep. */
   readonly marked?: (mark: Mark) => Promise<void> | void;
 }
 
+/** Pages of a database that is walked in some ten milliseconds: starting a thread takes longer, and a client that deletes with `sync` waits for it. */
+const smallDatabase = 512;
 /** Nodes removed by one commit: some tens of milliseconds under the writer. */
-const sweepSize = 1000;
+const sweepSize = 500;
 
 /** Marks and sweeps once. Resolves when the last removal is durable. */
 export async function collect(engine: Engine, options: CollectOptions = {}): Promise<Collected> {
   const begin = performance.now();
-  const found = options.thread === false ? mark(engine.database) : await markInThread(engine.database, options.signal);
+  const inThread = options.thread ?? pagesOf(engine.database) > smallDatabase;
+  const found = inThread ? await markInThread(engine.database, options.signal) : mark(engine.database);
   await options.marked?.(found);
   const sweep = new Sweep(found);
   let swept = 0;
@@ -49,6 +52,10 @@ export async function collect(engine: Engine, options: CollectOptions = {}): Pro
     sweep.forget();
   }
   return { swept, marked: found.marked, durationMs: performance.now() - begin };
+}
+
+function pagesOf(database: DatabaseSync): number {
+  return (database.prepare('PRAGMA page_count').get() as { page_count: number }).page_count;
 }
 
 function markInThread(database: DatabaseSync, signal: AbortSignal | undefined): Promise<Mark> {

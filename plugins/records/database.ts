@@ -15,6 +15,8 @@ import { classify } from './sqlite-error.ts';
 
 /** Bytes that the log may keep on disk after a checkpoint. */
 const journalSizeLimit = 16 << 20;
+/** The index pages that most commits touch, of a database of some hundred megabytes; taken only as it grows. */
+const cacheKiB = 16_384;
 /** How long to wait for the write lock: only a daemon on the same root, or a tool, can hold it. */
 const busyTimeoutMs = 5000;
 
@@ -47,7 +49,7 @@ export function openDatabase(path: string, durable: boolean): OpenDatabase {
       );
     // The engine checkpoints by itself, after the answers went out.
     database.exec(
-      `PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${journalSizeLimit}; PRAGMA temp_store = MEMORY`,
+      `PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${journalSizeLimit}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKiB}`,
     );
     if (unclean) quickCheck(database, path);
     if (!unclean) markOpen(path);

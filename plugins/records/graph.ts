@@ -14,6 +14,7 @@ export interface GraphViews {
   readonly node: readonly string[];
   readonly root: readonly string[];
   readonly edge: readonly string[];
+  readonly flat: readonly string[];
 }
 
 export interface GraphNode {
@@ -33,8 +34,6 @@ export interface Mark {
   readonly dead: readonly GraphNode[];
 }
 
-/** Kinds of edges from a flat lease start with it: see migrations/001-records.sql. */
-export const flatPrefix = 'flat ';
 /** Its edges come from labels; they are not followed from what only a flat lease keeps. */
 const labelView = 'records_gc_edge';
 
@@ -42,7 +41,7 @@ export function findViews(database: DatabaseSync): GraphViews {
   const rows = database.prepare("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name").all();
   const names = (rows as { name: string }[]).map(({ name }) => name);
   const ending = (suffix: string) => names.filter((name) => /^[a-z0-9_]+$/.test(name) && name.endsWith(suffix));
-  return { node: ending('_gc_node'), root: ending('_gc_root'), edge: ending('_gc_edge') };
+  return { node: ending('_gc_node'), root: ending('_gc_root'), edge: ending('_gc_edge'), flat: ending('_gc_flat') };
 }
 
 export function keyOf(kind: string, ns: string, id: string): string {
@@ -62,6 +61,7 @@ export function mark(database: DatabaseSync): Mark {
     const views = findViews(database);
     for (const view of views.node) graph.readNodes(database, view);
     for (const view of views.root) graph.readRoots(database, view);
+    for (const view of views.flat) graph.readFlat(database, view);
     for (const view of views.edge) graph.readEdges(database, view);
     return { sequence, ...graph.walk() };
   } finally {
@@ -74,14 +74,13 @@ const dead = 0;
 const flat = 1;
 const full = 2;
 
-/** Bits of an edge. */
-const fromLabel = 1;
-const toFlat = 2;
-
 class Graph {
   readonly #index = new Map<string, number>();
   readonly #nodes: (GraphNode | undefined)[] = [];
   readonly #roots: number[] = [];
+  /** Those whose edges keep flatly. */
+  readonly #flat = new Set<number>();
+  /** Three numbers each: from, to, whether a label says so. */
   readonly #edges = new Integers();
 
   readNodes(database: DatabaseSync, view: string): void {
@@ -109,16 +108,23 @@ class Graph {
     }
   }
 
+  readFlat(database: DatabaseSync, view: string): void {
+    for (const [kind, ns, id] of rowsOf(database, `SELECT kind, ns, id FROM ${view}`) as Iterable<
+      [string, string, string]
+    >) {
+      const vertex = this.#index.get(keyOf(kind, ns, id));
+      if (vertex !== undefined) this.#flat.add(vertex);
+    }
+  }
+
   readEdges(database: DatabaseSync, view: string): void {
-    const label = view === labelView ? fromLabel : 0;
+    const label = view === labelView ? 1 : 0;
     const sql = `SELECT kind, ns, id, to_kind, to_ns, to_id FROM ${view}`;
     for (const [kind, ns, id, toKind, toNs, toId] of rowsOf(database, sql) as Iterable<string[]>) {
       const from = this.#index.get(keyOf(kind!, ns!, id!));
       if (from === undefined) continue;
-      const flatly = toKind!.startsWith(flatPrefix);
-      const to = this.#index.get(keyOf(flatly ? toKind!.slice(flatPrefix.length) : toKind!, toNs!, toId!));
-      if (to === undefined) continue;
-      this.#edges.push(from, to, label | (flatly ? toFlat : 0));
+      const to = this.#index.get(keyOf(toKind!, toNs!, toId!));
+      if (to !== undefined) this.#edges.push(from, to, label);
     }
   }
 
@@ -143,12 +149,12 @@ class Graph {
     for (const root of this.#roots) keep(root, full);
     while (pending.length > 0) {
       const vertex = pending.pop()!;
-      const how = kept[vertex]!;
+      const deep = kept[vertex] === full;
+      const how = deep && !this.#flat.has(vertex) ? full : flat;
       for (let index = first[vertex]!; index < first[vertex + 1]!; index++) {
         const at = order[index]!;
-        const bits = edges[at + 2]!;
-        if (how === full) keep(edges[at + 1]!, bits & toFlat ? flat : full);
-        else if (bits === 0) keep(edges[at + 1]!, flat);
+        const fromLabel = edges[at + 2] === 1;
+        if (deep || !fromLabel) keep(edges[at + 1]!, how);
       }
     }
     return this.#unkept(kept, edges, first, order);

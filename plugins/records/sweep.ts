@@ -1,6 +1,6 @@
 /** Removes what a walk found dead, step by step, each step inside a commit of the writer. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { findViews, flatPrefix, type GraphNode, keyOf, type Mark } from './graph.ts';
+import { findViews, type GraphNode, keyOf, type Mark } from './graph.ts';
 
 export class Sweep {
   readonly #dead: readonly GraphNode[];
@@ -112,8 +112,6 @@ class Check {
   }
 
   *#referrersOf({ kind, ns, id }: Omit<GraphNode, 'view'>): Iterable<Omit<GraphNode, 'view'>> {
-    for (const referrers of this.#referrers)
-      for (const toKind of [kind, flatPrefix + kind])
-        yield* referrers.all(toKind, ns, id) as unknown as Omit<GraphNode, 'view'>[];
+    for (const referrers of this.#referrers) yield* referrers.all(kind, ns, id) as unknown as Omit<GraphNode, 'view'>[];
   }
 }

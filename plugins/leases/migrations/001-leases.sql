@@ -16,14 +16,12 @@ CREATE VIEW leases_gc_root (kind, ns, id) AS
   SELECT 'lease', ns, id FROM leases_lease
   WHERE coalesce(unixepoch(labels ->> '$."containerd.io/gc.expire"') > unixepoch(), 1);
 
--- What a lease labelled gc.flat holds is kept without what its labels refer to.
 CREATE VIEW leases_gc_edge (kind, ns, id, to_kind, to_ns, to_id) AS
-  SELECT 'lease', r.ns, r.lease,
-    CASE WHEN l.labels ->> '$."containerd.io/gc.flat"' IS NULL THEN '' ELSE 'flat ' END ||
-    CASE r.type WHEN 'content' THEN 'content' WHEN 'ingests' THEN 'ingest' WHEN 'images' THEN 'image'
-      ELSE 'snapshot/' || substr(r.type, 11) END,
-    r.ns, r.id
-  FROM records_lease_resource r JOIN leases_lease l ON l.ns = r.ns AND l.id = r.lease;
+  SELECT 'lease', ns, lease, kind, ns, id FROM records_lease_resource;
+
+-- What these hold is kept without what its labels refer to.
+CREATE VIEW leases_gc_flat (kind, ns, id) AS
+  SELECT 'lease', ns, id FROM leases_lease WHERE labels ->> '$."containerd.io/gc.flat"' IS NOT NULL;
 
 CREATE TRIGGER leases_gc_sweep INSTEAD OF DELETE ON leases_gc_node BEGIN
   DELETE FROM leases_lease WHERE ns = old.ns AND id = old.id;

@@ -30,7 +30,8 @@
 -- triggers is in plugins/lib/label/label.ts), saying `INSERT INTO records_labels (kind, ns, id, labels)`, which replaces what the node's labels said before.
 --
 -- Kinds: 'content' (id = digest), 'snapshot/' || snapshotter (id = key), 'image' (id = name), 'container', 'lease', 'ingest' (id = ref), 'sandbox'.
--- An edge with to_kind = 'flat ' || kind (from a lease labelled gc.flat) keeps its node, and what the node's own columns refer to, but not what its labels do.
+-- A fourth view may exist, NOUN_gc_flat (kind, ns, id): nodes (leases labelled gc.flat) whose edges keep only what they point at and what that refers to
+-- by its own columns, not what its labels name.
 --
 -- Every write to these tables but namespaces', events' and an owner's deletion of its trash goes through triggers or the fields of a commit.
 
@@ -57,10 +58,13 @@ CREATE TABLE records_lease_resource (
   lease TEXT NOT NULL,
   type  TEXT NOT NULL,            -- content, ingests, images, snapshots/<snapshotter>
   id    TEXT NOT NULL,            -- digest, ref, name, key
+  kind  TEXT NOT NULL AS (        -- what it is to collection
+    CASE type WHEN 'content' THEN 'content' WHEN 'ingests' THEN 'ingest' WHEN 'images' THEN 'image' ELSE 'snapshot/' || substr(type, 11) END
+  ),
   PRIMARY KEY (ns, lease, type, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX records_lease_resource_held ON records_lease_resource (ns, type, id);
+CREATE INDEX records_lease_resource_held ON records_lease_resource (ns, id, kind);
 
 CREATE TABLE records_outbox (
   seq      INTEGER PRIMARY KEY AUTOINCREMENT,   -- publish in this order; never used twice
