@@ -1,11 +1,12 @@
 /** containerd.services.introspection.v1.Introspection. */
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Failure, type PluginContext, type Service } from 'troupe/plugin';
 import type {
   IntrospectionDefinition,
   Plugin,
 } from 'troupe/proto/containerd/services/introspection/v1/introspection.ts';
-import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
+import { KernelDefinition, type Plugin as KernelPlugin } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
+import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 import { type Adaptor, absent, field, parseFilters } from '../lib/filter/filter.ts';
 import { quote } from '../lib/identifier/quote.ts';
 import { toPlugins } from './convert.ts';
@@ -23,9 +24,25 @@ export interface IntrospectionOptions {
 export function serveIntrospection(options: IntrospectionOptions): Service<typeof IntrospectionDefinition> {
   const { ctx, serverId, optPath } = options;
 
+  /** Roots of snapshotters, which the config may have put elsewhere, by id and generation. */
+  const roots = new Map<string, string>();
+  const rootOf = async ({ id, generation, state }: KernelPlugin): Promise<string> => {
+    const key = `${id} ${generation}`;
+    const known = roots.get(key);
+    if (known !== undefined || state !== 'ready') return known ?? ctx.rootOf(id);
+    try {
+      const name = id.slice(snapshotters.length);
+      const { root } = await ctx.call(SnapshotterDefinition, { name }).info({}, { timeoutMs: 2000 });
+      roots.set(key, dirname(root));
+      return dirname(root);
+    } catch {
+      return ctx.rootOf(id);
+    }
+  };
   const exportsOf = (uri: string): { readonly [key: string]: string } => {
-    if (uri.startsWith(snapshotters) || uri === 'io.containerd.content.v1.content') return { root: ctx.rootOf(uri) };
     switch (uri) {
+      case 'io.containerd.content.v1.content':
+        return { root: ctx.rootOf(uri) };
       case 'io.containerd.metadata.v1.bolt':
         return { path: join(ctx.rootOf('troupe.records.v1.records'), 'records.db') };
       case 'io.containerd.internal.v1.opt':
@@ -38,7 +55,12 @@ export function serveIntrospection(options: IntrospectionOptions): Service<typeo
     const { plugins } = await ctx.call(KernelDefinition).list({ ids: [] }, { timeoutMs: 10_000 });
     // What is not configured is not there, as with containerd; kernel's own workers have no type.
     const known = plugins.filter(({ id, state }) => state !== 'disabled' && id.includes('.'));
-    return known.flatMap((plugin) => toPlugins(plugin, exportsOf));
+    const entries = known.map(async (plugin) => {
+      if (!plugin.id.startsWith(snapshotters)) return toPlugins(plugin, exportsOf);
+      const root = await rootOf(plugin);
+      return toPlugins(plugin, () => ({ root }));
+    });
+    return (await Promise.all(entries)).flat();
   };
 
   return {

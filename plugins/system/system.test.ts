@@ -5,6 +5,7 @@ import { Failure } from 'troupe/plugin';
 import { IntrospectionDefinition } from 'troupe/proto/containerd/services/introspection/v1/introspection.ts';
 import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
 import { VersionDefinition } from 'troupe/proto/containerd/services/version/v1/version.ts';
+import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 import { HealthCheckResponse_ServingStatus as Status, HealthDefinition } from 'troupe/proto/grpc/health/v1/health.ts';
 import { KernelDefinition, Plugin } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { parseFilters } from '../lib/filter/filter.ts';
@@ -73,6 +74,9 @@ test('plugins are listed under every URI that they answer to', async (t) => {
   t.deepEqual(snapshotter?.capabilities, ['rebase']);
   t.deepEqual(snapshotter?.exports, { root: join(daemon.root, 'io.containerd.snapshotter.v1.overlayfs') });
   t.deepEqual(service?.requires, ['troupe.records.v1']);
+  daemon.serve(SnapshotterDefinition, { info: () => ({ root: '/elsewhere/snapshots' }) }, 'overlayfs');
+  const [configured] = (await introspection.plugins({ filters: ['id==overlayfs'] })).plugins;
+  t.deepEqual(configured?.exports, { root: '/elsewhere' });
   t.deepEqual(opt?.exports, { path: '/opt/x' });
 });
 

@@ -1,5 +1,5 @@
 /** Copies a directory tree: what a layer can hold, exactly; whatever the caller may not set (owners, devices, trusted attributes without privilege) degrades. */
-import { constants, readdirSync, readlinkSync } from 'node:fs';
+import { constants, ftruncateSync, readdirSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -26,6 +26,7 @@ import { DeepPath } from './deep-path.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const CHUNK = 1 << 30;
+const zeros = Buffer.alloc(64 * 1024);
 
 /** Directories to copy; their times are set when nothing below them changes any more. */
 interface Pending {
@@ -78,7 +79,7 @@ export function copyTree(from: string, to: string): void {
       withFd(source.open(), (sourceFd) =>
         withFd(target.open(), (targetFd) => {
           own(targetFd, '', attributes, AT_EMPTY_PATH);
-          copyXattrs(fdPath(sourceFd), fdPath(targetFd));
+          copyXattrs(fdPath(sourceFd, '.'), fdPath(targetFd, '.'));
           fchmodat(targetFd, '.', attributes.mode & 0o7777);
           utimensat(targetFd, null, attributes.atimeNs, attributes.mtimeNs);
         }),
@@ -98,7 +99,7 @@ function copyEntry(source: number, target: number, name: Buffer, status: FileSta
       symlinkat(readlinkSync(Buffer.from(fdPath(source, name)), { encoding: 'buffer' }), target, name);
       break;
     case 'file':
-      copyFile(source, target, name);
+      copyFile(source, target, name, status);
       break;
     case 'character':
     case 'block':
@@ -121,11 +122,15 @@ function copyEntry(source: number, target: number, name: Buffer, status: FileSta
 }
 
 /** Shares the blocks where the file system can, copies inside the kernel where it cannot. */
-function copyFile(source: number, target: number, name: Buffer): void {
+function copyFile(source: number, target: number, name: Buffer, { size, blocks }: FileStatus): void {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   withFd(openat(source, name, flags), (from) =>
     withFd(openat(target, name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600), (to) => {
       if (cloneFile(from, to)) return;
+      if (blocks * 512 < size) {
+        copySparse(from, to, size);
+        return;
+      }
       for (let position = 0; ; ) {
         const count = copyFileRange(from, position, to, position, CHUNK);
         if (count === 0) return;
@@ -133,6 +138,21 @@ function copyFile(source: number, target: number, name: Buffer): void {
       }
     }),
   );
+}
+
+/** The kernel's copy fills holes with zeros; here what is zero becomes a hole, which reads the same. */
+function copySparse(from: number, to: number, size: number): void {
+  const piece = Buffer.allocUnsafe(64 * 1024);
+  for (let position = 0; ; ) {
+    const count = readSync(from, piece, 0, piece.length, position);
+    if (count === 0) break;
+    if (!piece.subarray(0, count).equals(zeros.subarray(0, count))) {
+      for (let written = 0; written < count; )
+        written += writeSync(to, piece, written, count - written, position + written);
+    }
+    position += count;
+  }
+  ftruncateSync(to, size);
 }
 
 /** Attributes that the caller may not set (trusted.*, security.*) are left out; so are those that this file system lacks. */
