@@ -1,0 +1,46 @@
+/** Diff: layers unpacked into snapshots, differences of snapshots as layers. Wiring only. */
+import { join } from 'node:path';
+import { definePlugin } from 'troupe/plugin';
+import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
+import { Blobs } from './blobs.ts';
+import { LayerPool } from './pool.ts';
+import { Scratch } from './scratch.ts';
+import { diffService } from './service.ts';
+
+interface Config {
+  readonly default: readonly string[];
+  readonly sync_fs: boolean;
+  readonly threads: number;
+  readonly queue: number;
+  readonly max_unpacked_bytes: number;
+  readonly max_entries: number;
+}
+
+const contentId = 'io.containerd.content.v1.content';
+
+export default definePlugin<Config>({
+  start(ctx) {
+    const { config } = ctx;
+    const scratch = new Scratch(join(ctx.state, 'mounts'), ctx.generation);
+    const pool = new LayerPool({ threads: config.threads, queue: config.queue });
+    const blobs = new Blobs(ctx.records, ctx.rootOf(contentId), ctx.call(ContentDefinition));
+    return {
+      serve: {
+        [DiffDefinition.fullName]: diffService(pool, blobs, {
+          scratch: () => scratch.directory(),
+          syncFs: config.sync_fs,
+          maxBytes: config.max_unpacked_bytes,
+          maxEntries: config.max_entries,
+          log: ctx.log,
+        }),
+      },
+      activate: () => scratch.clean(ctx.log),
+      suspend: () => undefined,
+      async stop() {
+        await pool.close();
+        scratch.remove();
+      },
+    };
+  },
+});

@@ -1,0 +1,85 @@
+/** containerd.services.diff.v1.Diff */
+import { Failure, failpoint, type Log, type Service } from 'troupe/plugin';
+import type { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
+import { parseDigest } from '../lib/digest/digest.ts';
+import { copyLabels } from '../lib/label/label.ts';
+import { requireNamespace } from '../lib/namespace/namespace.ts';
+import { type Blobs, UNCOMPRESSED } from './blobs.ts';
+import { diffType, LAYER, requireLayer } from './media-type.ts';
+import type { LayerPool } from './pool.ts';
+
+export interface ServiceOptions {
+  /** A directory for mount points. */
+  scratch(): string;
+  /** Every Apply is durable when it answers. */
+  readonly syncFs: boolean;
+  /** 0: no limit. */
+  readonly maxBytes: number;
+  readonly maxEntries: number;
+  readonly log: Log;
+}
+
+export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptions): Service<typeof DiffDefinition> {
+  return {
+    async apply({ diff, mounts, syncFs }, call) {
+      const namespace = requireNamespace(call);
+      if (diff === undefined) throw new Failure('InvalidArgument', 'no diff was given: invalid argument');
+      const digest = parseDigest(diff.digest);
+      requireLayer(diff.mediaType);
+      const { path, size } = blobs.file(namespace, digest);
+      if (diff.size > 0n && diff.size !== BigInt(size)) {
+        throw new Failure(
+          'FailedPrecondition',
+          `layer ${digest}: the descriptor says ${diff.size} bytes, the content has ${size}: failed precondition`,
+        );
+      }
+      failpoint('diff.apply.before-unpack');
+      const applied = await pool.apply(
+        {
+          subject: `layer ${digest}`,
+          blob: path,
+          digest,
+          size,
+          mounts,
+          scratch: options.scratch(),
+          sync: syncFs || options.syncFs,
+          maxBytes: options.maxBytes,
+          limits: { entries: options.maxEntries },
+        },
+        call.signal,
+      );
+      if (applied.omitted.length > 0) {
+        options.log.warn('not everything of a layer could be unpacked without privilege', {
+          digest,
+          omitted: applied.omitted,
+        });
+      }
+      failpoint('diff.apply.before-reply');
+      return {
+        applied: { mediaType: LAYER, digest: applied.diffId, size: BigInt(applied.size), annotations: {} },
+      };
+    },
+
+    async diff({ left, right, mediaType: asked, ref, labels }, call) {
+      requireNamespace(call);
+      const { mediaType, compression } = diffType(asked);
+      const wanted = copyLabels(labels);
+      const stream = pool.diff({ subject: 'diff', left, right, compression, scratch: options.scratch() }, call.signal);
+      try {
+        const stored = await blobs.write(
+          ref,
+          stream.chunks,
+          async () => {
+            const { diffId } = await stream.result;
+            return compression === 'none' ? wanted : { ...wanted, [UNCOMPRESSED]: diffId };
+          },
+          call,
+        );
+        failpoint('diff.diff.before-reply');
+        return { diff: { mediaType, digest: stored.digest, size: stored.size, annotations: {} } };
+      } finally {
+        stream.close();
+      }
+    },
+  };
+}

@@ -1,0 +1,233 @@
+/**
+ * The pool's thread: tasks by name, `apply`, `complete` and `diff`, each synchronous where it touches the file system. Behind the threads that answer
+ * calls, since it takes all the processor that there is.
+ */
+
+import { createHash } from 'node:crypto';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
+import { Failure } from 'troupe/plugin';
+import { setThreadPriority, syncfs } from 'troupe/sys';
+import { compress } from '../compression/compress.ts';
+import { applyLayer } from './apply.ts';
+import { directoryBelow, layersBelow } from './below.ts';
+import { ChunkSender } from './channel.ts';
+import { completeLayer } from './complete.ts';
+import { diffLayer, NotPlain } from './diff.ts';
+import { LowerLayers } from './lower.ts';
+import { layersOf, type SnapshotMount, withDirectories, withMounted } from './mounts.ts';
+import {
+  type ApplyResult,
+  type ApplyTask,
+  type CompleteTask,
+  type DiffResult,
+  type DiffTask,
+  type Outcome,
+  TaskControl,
+} from './task.ts';
+
+const NICE = 5;
+const CHUNK = 1 << 20;
+/** Headers are small: they go to the compressor a few hundred at a time. */
+const BLOCK = 1 << 18;
+
+if (!isMainThread) setThreadPriority(NICE);
+
+export function apply(task: ApplyTask): Promise<Outcome<ApplyResult>> {
+  return outcome(() => runApply(task));
+}
+
+/** Settles what a detached layer left open; see `completeLayer`. False: it has to be applied anew, with the layers below known. */
+export function complete(task: CompleteTask): Promise<Outcome<boolean>> {
+  return outcome(() =>
+    withDirectories([task.upper, ...task.lower], async ([upper, ...lower]) => {
+      const completed = completeLayer(upper!, new LowerLayers(lower), task.deferred);
+      if (completed && task.sync) syncfs(upper!);
+      return completed;
+    }),
+  );
+}
+
+export function diff(task: DiffTask): Promise<Outcome<DiffResult>> {
+  return outcome(() => runDiff(task));
+}
+
+async function outcome<T>(work: () => Promise<T>): Promise<Outcome<T>> {
+  try {
+    return { value: await work() };
+  } catch (error) {
+    return { failure: Failure.from(error).toRecord() };
+  }
+}
+
+async function runApply(task: ApplyTask): Promise<ApplyResult> {
+  const control = new TaskControl(task.control);
+  if (control.canceled) throw new Failure('Canceled', `${task.subject}: context canceled`);
+  const layers = layersOf(task.mounts);
+  const writable = layers?.upper;
+  if (writable === undefined) {
+    return withMounted(task.mounts, task.scratch, (path) => applyTo(task, control, path, undefined));
+  }
+  return applyTo(task, control, writable, task.mounts[0]!.type === 'overlay' ? layers!.lower : undefined);
+}
+
+/** @param lower of an overlay whose upper directory `path` is */
+function applyTo(
+  task: ApplyTask,
+  control: TaskControl,
+  path: string,
+  lower: readonly string[] | undefined,
+): Promise<ApplyResult> {
+  return withDirectories([path, ...(lower ?? [])], async ([root, ...below]) => {
+    const [algorithm] = task.digest.split(':') as [string];
+    const { digest, ...applied } = await applyLayer(root!, readBlob(task), {
+      subject: task.subject,
+      mode: lower !== undefined || task.detached === true ? 'overlay' : 'apply',
+      ...(lower === undefined ? {} : { lower: new LowerLayers(below) }),
+      algorithm,
+      cancel: new Int32Array(task.control, 0, 1),
+      progressBytes: CHUNK,
+      progress: (bytes) => {
+        control.bytes = bytes;
+      },
+      ...(task.limits === undefined ? {} : { limits: task.limits }),
+      ...(task.maxBytes === undefined ? {} : { maxBytes: task.maxBytes }),
+    });
+    if (digest !== task.digest) {
+      throw new Failure('DataLoss', `${task.subject}: the blob's bytes have digest ${digest}: data loss`);
+    }
+    if (task.sync) syncfs(root!);
+    return applied;
+  });
+}
+
+/** The content store's files are regular and its own; that this one still is one is looked at on the descriptor that is read. */
+async function* readBlob(task: ApplyTask): AsyncGenerator<Uint8Array, void, undefined> {
+  const fd = openBlob(task);
+  try {
+    const status = fstatSync(fd);
+    if (!status.isFile()) throw new Failure('DataLoss', `${task.subject}: the blob is not a regular file: data loss`);
+    if (task.size > 0 && status.size !== task.size) {
+      throw new Failure(
+        'DataLoss',
+        `${task.subject}: the blob has ${status.size} bytes instead of ${task.size}: data loss`,
+      );
+    }
+    for (;;) {
+      // A buffer of its own each: the inflater still reads the last one.
+      const chunk = Buffer.allocUnsafeSlow(CHUNK);
+      const length = readSync(fd, chunk);
+      if (length === 0) return;
+      yield chunk.subarray(0, length);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openBlob(task: ApplyTask): number {
+  try {
+    return openSync(task.blob, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    if (missing) throw new Failure('NotFound', `${task.subject}: the blob has no file: not found`, { cause: error });
+    throw error;
+  }
+}
+
+async function runDiff(task: DiffTask): Promise<DiffResult> {
+  const sender = new ChunkSender(task.port);
+  try {
+    return await compareMounts(task, (entries) => sendDiff(task, entries, sender));
+  } catch (error) {
+    if (error instanceof NotPlain) {
+      throw new Failure(
+        'FailedPrecondition',
+        `${task.subject}: the upper directory uses ${error.message}: failed precondition`,
+      );
+    }
+    throw error;
+  } finally {
+    sender.end();
+  }
+}
+
+type Entries = Generator<Buffer, void, undefined>;
+
+/**
+ * If `right` is one layer on top of those of `left`, that layer is the difference; otherwise both are looked at whole, where they lie if they are plain
+ * directories, mounted if not.
+ */
+async function compareMounts<T>(task: DiffTask, use: (entries: Entries) => Promise<T>): Promise<T> {
+  const { left, right, subject, scratch } = task;
+  const newer = layersOf(right);
+  const older = layersOf(left);
+  if (newer !== undefined && older !== undefined) {
+    const [top, ...below] = stack(newer);
+    if (top !== undefined && sameList(below, stack(older))) {
+      return withDirectories([top, ...below], ([root, ...lower]) =>
+        use(diffLayer(root!, layersBelow(new LowerLayers(lower)), { overlay: true, subject })),
+      );
+    }
+  }
+  return withTree(right, scratch, (to) =>
+    withTree(left, scratch, (from) =>
+      withDirectories(from === undefined ? [to!] : [to!, from], ([root, below]) => {
+        const against = below === undefined ? layersBelow(new LowerLayers([])) : directoryBelow(below);
+        return use(diffLayer(root!, against, { overlay: false, subject }));
+      }),
+    ),
+  );
+}
+
+function withTree<T>(
+  mounts: readonly SnapshotMount[],
+  scratch: string,
+  use: (path: string | undefined) => Promise<T>,
+): Promise<T> {
+  const layers = layersOf(mounts);
+  const [only, more] = layers === undefined ? [] : stack(layers);
+  if (mounts.length === 0) return use(undefined);
+  return only !== undefined && more === undefined ? use(only) : withMounted(mounts, scratch, use);
+}
+
+function stack(layers: { upper: string | undefined; lower: readonly string[] }): readonly string[] {
+  return layers.upper === undefined ? layers.lower : [layers.upper, ...layers.lower];
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((path, i) => path === b[i]);
+}
+
+async function sendDiff(task: DiffTask, entries: Entries, sender: ChunkSender): Promise<DiffResult> {
+  const control = new TaskControl(task.control);
+  const hash = createHash('sha256');
+  let size = 0;
+  async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
+    for (const block of blocks(entries)) {
+      if (control.canceled) throw new Failure('Canceled', `${task.subject}: context canceled`);
+      hash.update(block);
+      size += block.length;
+      control.bytes = size;
+      yield block;
+    }
+  }
+  for await (const chunk of compress(hashed(), task.compression)) {
+    if (!(await sender.send(chunk))) throw new Failure('Canceled', `${task.subject}: context canceled`);
+  }
+  return { diffId: `sha256:${hash.digest('hex')}`, size };
+}
+
+function* blocks(pieces: Iterable<Buffer>): Generator<Buffer, void, undefined> {
+  let gathered: Buffer[] = [];
+  let size = 0;
+  for (const piece of pieces) {
+    gathered.push(piece);
+    size += piece.length;
+    if (size < BLOCK) continue;
+    yield gathered.length === 1 ? piece : Buffer.concat(gathered);
+    gathered = [];
+    size = 0;
+  }
+  if (size > 0) yield Buffer.concat(gathered);
+}
