@@ -1,10 +1,10 @@
 /** The main action: config → plan → boot → wait for a signal → stop in reverse. */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { daemonVersion, type GlobalFlags, installDir } from '../cli/index.ts';
 import { prepare } from '../cli/plan.ts';
-import { ProblemsError, renderProblem } from '../config/index.ts';
+import { type Config, ProblemsError, renderProblem } from '../config/index.ts';
 import { frontConfig } from '../front/config.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { loadManifest, renderPlan } from '../plan/index.ts';
@@ -36,6 +36,7 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
     mkdirSync(config.temp, { recursive: true, mode: 0o700 });
     process.env.TMPDIR = config.temp;
   }
+  adjustProcess(config, logger);
   const { version, revision } = daemonVersion();
   logger.write('info', 'starting troupe', {
     version,
@@ -89,6 +90,35 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
   return 0;
 }
 
+/** `oom_score` and `cgroup.path`, as containerd. What the system refuses is said and lived with: the daemon works without. */
+function adjustProcess(config: Config, logger: Logger): void {
+  const write = (file: string, value: string, what: string) => {
+    try {
+      writeFileSync(file, value);
+    } catch (error) {
+      logger.write('warn', `${what} could not be set`, { file, error: (error as Error).message });
+    }
+  };
+  if (config.oomScore !== 0) write('/proc/self/oom_score_adj', String(config.oomScore), 'oom_score');
+  if (config.cgroup.path === '') return;
+  for (const dir of cgroupDirs(config.cgroup.path)) {
+    mkdirSync(dir, { recursive: true });
+    write(join(dir, 'cgroup.procs'), String(process.pid), 'cgroup.path');
+  }
+}
+
+/** The cgroup in the unified hierarchy, or in each of the version 1 controllers (cgroups(7)). */
+function cgroupDirs(path: string): string[] {
+  const base = '/sys/fs/cgroup';
+  if (existsSync(join(base, 'cgroup.controllers'))) return [join(base, path)];
+  return readFileSync('/proc/self/cgroup', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':')[1] ?? '')
+    .filter((controllers) => controllers !== '' && !controllers.startsWith('name='))
+    .map((controllers) => join(base, controllers, path))
+    .filter((dir) => existsSync(join(dir, '..')));
+}
+
 /** A worker that cannot be ended, or a disk that does not keep what it promised: only a signal surely ends the process. Containers live on in their shims. */
 function endNow(logger: Logger, reason: string): void {
   logger.write('fatal', 'the daemon ends itself', { reason });
@@ -97,6 +127,8 @@ function endNow(logger: Logger, reason: string): void {
 
 function signals(supervisor: Supervisor, logger: Logger): Promise<string> {
   process.on('SIGPIPE', () => {});
+  // Tools send it to every daemon; containerd dies of it.
+  process.on('SIGHUP', () => logger.write('info', 'SIGHUP: nothing to do'));
   process.on('SIGUSR1', () => {
     void dump(supervisor).then((text) =>
       logger.write('info', `=== BEGIN thread dump ===\n${text}\n=== END thread dump ===`),
