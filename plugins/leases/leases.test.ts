@@ -58,6 +58,7 @@ test('twice, or with labels too long is refused', async (t) => {
   await create('a');
   t.like(await t.throwsAsync(create('a')), { code: 'AlreadyExists', message: 'lease "a": already exists' });
   t.like(await t.throwsAsync(create('x'.repeat(40_000))), { code: 'InvalidArgument' });
+  t.like(await t.throwsAsync(create('a\0b')), { code: 'InvalidArgument' });
   t.like(await t.throwsAsync(create('b', { long: 'x'.repeat(5000) })), { code: 'InvalidArgument' });
   t.deepEqual(await ids(), ['a']);
 });

@@ -24,6 +24,7 @@ export function leasesService(
       const id = asked === '' ? randomId(createdAt) : asked;
       if (Buffer.byteLength(id) > maxIdLength)
         throw new Failure('InvalidArgument', `lease id is longer than ${maxIdLength} bytes: invalid argument`);
+      if (id.includes('\0')) throw new Failure('InvalidArgument', 'lease id contains a NUL: invalid argument');
       validateLabels(labels, 'lease.Labels');
       const lease = { id, createdAt, labels: copyLabels(labels) };
       await store.create(ns, lease);

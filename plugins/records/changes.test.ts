@@ -6,8 +6,8 @@ const event = { namespace: 'n', topic: '/t', typeUrl: 'T', value: new Uint8Array
 
 test('wakes at once, then for events and trash, once for many, and ends', async (t) => {
   const { records, engine } = useRecords(t);
-  const changes = new Changes(engine.database);
-  engine.onBatch(() => changes.look());
+  const changes = new Changes();
+  changes.attach(engine);
   const stop = new AbortController();
   const follow = changes.follow(stop.signal);
   t.false((await follow.next()).done);
@@ -28,7 +28,8 @@ test('wakes at once, then for events and trash, once for many, and ends', async 
 
 test('closing ends every reader', async (t) => {
   const { engine } = useRecords(t);
-  const changes = new Changes(engine.database);
+  const changes = new Changes();
+  changes.attach(engine);
   const follow = changes.follow(new AbortController().signal);
   await follow.next();
   const next = follow.next();
@@ -38,13 +39,28 @@ test('closing ends every reader', async (t) => {
 
 test('rows that were written and removed before anybody looked still count', async (t) => {
   const { records, as, engine } = useRecords(t);
-  const changes = new Changes(engine.database);
+  const changes = new Changes();
+  changes.attach(engine);
   const follow = changes.follow(new AbortController().signal);
   await follow.next();
   const next = follow.next();
-  await records.commit({ statements: [], events: [event] });
-  await as('events').commit({ statements: [{ sql: 'DELETE FROM records_outbox' }] });
-  changes.look();
+  await Promise.all([
+    records.commit({ statements: [], events: [event] }),
+    as('events').commit({ statements: [{ sql: 'DELETE FROM records_outbox', rows: 1 }] }),
+  ]);
+  t.false((await next).done);
+  changes.close();
+});
+
+test('a reader waits while the file is closed, and is woken when it is open again', async (t) => {
+  const { engine } = useRecords(t);
+  const changes = new Changes();
+  const follow = changes.follow(new AbortController().signal);
+  t.is((await follow.next()).value, 0n);
+  const next = follow.next();
+  changes.attach(engine);
+  changes.detach();
+  changes.attach(engine);
   t.false((await next).done);
   changes.close();
 });

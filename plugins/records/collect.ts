@@ -38,6 +38,7 @@ const sweepSize = 500;
 /** Marks and sweeps once. Resolves when the last removal is durable. */
 export async function collect(engine: Engine, options: CollectOptions = {}): Promise<Collected> {
   const begin = performance.now();
+  failpoint('records.collect.mark');
   const inThread = options.thread ?? pagesOf(engine.database) > smallDatabase;
   const found = inThread ? await markInThread(engine.database, options.signal) : mark(engine.database);
   await options.marked?.(found);

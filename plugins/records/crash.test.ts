@@ -65,6 +65,7 @@ const points: [name: string, count: number][] = [
   ['records.commit.fsync', 30],
   ['records.commit.answer', 0],
   ['records.commit.answer', 35],
+  ['records.collect.mark', 0],
   ['records.collect.sweep', 0],
   ['records.collect.sweep', 2],
   ['records.checkpoint.begin', 0],

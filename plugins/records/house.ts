@@ -1,6 +1,6 @@
-/** Everything that lives while the file is open: engine, change feed, collections and their schedule, the check after an unclean stop. */
+/** Everything that lives while the file is open: engine, collections and their schedule, the check after an unclean stop. */
 import type { Log } from 'troupe/plugin';
-import { Changes } from './changes.ts';
+import type { Changes } from './changes.ts';
 import { Collector, collect } from './collect.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { type MigrationFolder, migrate } from './migrate.ts';
@@ -25,6 +25,8 @@ export interface RecordsHouseOptions {
   readonly migrations: readonly MigrationFolder[];
   readonly config: RecordsConfig;
   readonly log: Log;
+  /** Told what is committed while the file is open. */
+  readonly changes: Changes;
   readonly busy?: EngineOptions['busy'];
   /** Writing has ended for good; called once. */
   onEnd(): void;
@@ -35,7 +37,15 @@ export interface RecordsHouse extends Serving {
 }
 
 /** Opens the file, migrates it and begins to serve. @throws Failure when it cannot be opened, trusted or migrated. */
-export function openRecordsHouse({ path, migrations, config, log, busy, onEnd }: RecordsHouseOptions): RecordsHouse {
+export function openRecordsHouse({
+  path,
+  migrations,
+  config,
+  log,
+  changes,
+  busy,
+  onEnd,
+}: RecordsHouseOptions): RecordsHouse {
   const stop = new AbortController();
   const engine = new Engine({
     path,
@@ -60,7 +70,6 @@ export function openRecordsHouse({ path, migrations, config, log, busy, onEnd }:
     engine.close();
     throw error;
   }
-  const changes = new Changes(engine.database);
   const collector = new Collector(async () => {
     const collected = await collect(engine, { signal: stop.signal });
     schedule.collected(collected.durationMs);
@@ -83,21 +92,17 @@ export function openRecordsHouse({ path, migrations, config, log, busy, onEnd }:
       }
     },
   );
-  changes.look();
-  engine.onBatch((mutations, removals) => {
-    changes.look();
-    schedule.changed(mutations, removals);
-  });
+  changes.attach(engine);
+  engine.onBatch((mutations, removals) => schedule.changed(mutations, removals));
   if (engine.unclean) void verify(path, stop.signal, log, onEnd);
   return {
     engine,
-    changes,
     collect: () => collector.collect(),
     async close() {
       stop.abort();
       schedule.stop();
-      changes.close();
       engine.close();
+      changes.detach();
     },
   };
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
 import { definePlugin, Failure, type PluginContext } from 'troupe/plugin';
+import { Changes } from './changes.ts';
 import type { MigrationFolder } from './migrate.ts';
 import { openRecordsHouse, type RecordsConfig, type RecordsHouse } from './house.ts';
 import { recordsService } from './service.ts';
@@ -15,6 +16,7 @@ const endDelayMs = 250;
 export default definePlugin<RecordsConfig>({
   start(ctx: Context) {
     let house: RecordsHouse | undefined;
+    const changes = new Changes();
     const close = async () => {
       await house?.close();
       house = undefined;
@@ -24,7 +26,7 @@ export default definePlugin<RecordsConfig>({
         [RecordsDefinition.fullName]: recordsService(() => {
           if (house === undefined) throw new Failure('Unavailable', 'records are closed: unavailable');
           return house;
-        }),
+        }, changes),
       },
       activate() {
         house = openRecordsHouse({
@@ -32,6 +34,7 @@ export default definePlugin<RecordsConfig>({
           migrations: ctx.migrations ?? [{ prefix: 'records', dir: join(import.meta.dirname, 'migrations') }],
           config: ctx.config,
           log: ctx.log,
+          changes,
           busy: ctx.busy,
           onEnd: () => {
             // What is on the disk is not known any more. The next start looks at it; containers live on in their shims.
@@ -40,7 +43,10 @@ export default definePlugin<RecordsConfig>({
         });
       },
       suspend: close,
-      stop: close,
+      async stop() {
+        changes.close();
+        await close();
+      },
     };
   },
 });

@@ -6,6 +6,7 @@ import type { Call, Log } from 'troupe/plugin';
 import { Failure } from 'troupe/plugin';
 import { CommitRequest, CommitResponse } from 'troupe/proto/troupe/records/v1/records.ts';
 import { encodeCommit, openRecords } from '../../kernel/sdk/reader.ts';
+import { Changes } from './changes.ts';
 import { openRecordsHouse, type RecordsConfig, type RecordsHouse } from './house.ts';
 import { recordsService } from './service.ts';
 
@@ -31,21 +32,23 @@ function useHouse(t: ExecutionContext) {
     waiting.get(message)?.();
   };
   const log: Log = { debug: note, info: note, warn: note, error: note };
+  const changes = new Changes();
   let house: RecordsHouse | undefined;
   let ends = 0;
-  const open = (changes: Partial<RecordsConfig> = {}) => {
+  const open = (changed: Partial<RecordsConfig> = {}) => {
     house = openRecordsHouse({
       path,
       migrations: ['leases', 'records'].map((prefix) => ({ prefix, dir: join(plugins, prefix, 'migrations') })),
-      config: { ...config, ...changes },
+      config: { ...config, ...changed },
       log,
+      changes,
       onEnd: () => (ends += 1),
     });
   };
   const service = recordsService(() => {
     if (house === undefined) throw new Failure('Unavailable', 'closed: unavailable');
     return house;
-  });
+  }, changes);
   const stop = new AbortController();
   const call = { signal: stop.signal } as Call;
   const leases = openRecords(path, 'leases', async (bytes) =>
@@ -118,8 +121,8 @@ test('while it is closed nothing is served, and afterwards it goes on', async (t
   t.is((await leases.commit(lease('b'))).sequence, 2);
 });
 
-test('the change feed yields the newest number, and ends with the generation', async (t) => {
-  const { open, close, service, call, leases, lease } = useHouse(t);
+test('the change feed yields the newest number, and lasts from one opening of the file to the next', async (t) => {
+  const { open, close, service, call, stop, leases, lease } = useHouse(t);
   open();
   await leases.commit(lease('a'));
   const changes = service.changes({}, call)[Symbol.asyncIterator]();
@@ -127,8 +130,12 @@ test('the change feed yields the newest number, and ends with the generation', a
   const next = changes.next();
   await leases.commit({ ...lease('b'), trash: [{ owner: 'o', path: 'p' }] });
   t.deepEqual(await next, { done: false, value: { sequence: 2n } });
-  const last = changes.next();
+  const later = changes.next();
   await close();
+  open();
+  t.deepEqual(await later, { done: false, value: { sequence: 2n } });
+  const last = changes.next();
+  stop.abort();
   t.true((await last).done);
 });
 

@@ -8,17 +8,15 @@ import type { Engine } from './engine.ts';
 /** What serves while this generation has the file open. @throws Failure Unavailable when it has not. */
 export interface Serving {
   readonly engine: Engine;
-  readonly changes: Changes;
   collect(): Promise<Collected>;
 }
 
-export function recordsService(serving: () => Serving): Service<typeof RecordsDefinition> {
+export function recordsService(serving: () => Serving, changes: Changes): Service<typeof RecordsDefinition> {
   return {
     commit: (request) => serving().engine.commit(request),
 
     async *changes(_request, call) {
-      const { engine, changes } = serving();
-      for await (const _ of changes.follow(call.signal)) yield { sequence: BigInt(engine.sequence) };
+      for await (const sequence of changes.follow(call.signal)) yield { sequence };
     },
 
     async collect() {
