@@ -20,7 +20,6 @@ import {
   lsetxattr,
   utimensat,
 } from 'troupe/sys';
-import type { TarTime } from '../tar/format.ts';
 import { type ByteString, toPath } from './name.ts';
 
 export interface Attributes {
@@ -45,16 +44,6 @@ export class Omissions {
   get kinds(): string[] {
     return [...this.#first.keys()];
   }
-}
-
-const SECOND = 1_000_000_000n;
-/** Times that a file system may not hold are set to 0, as containerd does: before 1970, or beyond 64 bits of nanoseconds. */
-const LATEST = 2n ** 63n - 1n;
-
-export function boundedNs(time: TarTime): bigint {
-  if (time.seconds < 0) return 0n;
-  const ns = BigInt(time.seconds) * SECOND + BigInt(time.nanoseconds);
-  return ns > LATEST ? 0n : ns;
 }
 
 /**

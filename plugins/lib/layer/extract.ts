@@ -27,16 +27,9 @@ import {
 } from 'troupe/sys';
 import type { TarHeader } from '../tar/format.ts';
 import type { TarEvents } from '../tar/reader.ts';
-import {
-  type Attributes,
-  boundedNs,
-  mayOmitDevice,
-  Omissions,
-  setDirectoryTimes,
-  setEntry,
-  setOpenFile,
-} from './attributes.ts';
+import { mayOmitDevice, Omissions, setDirectoryTimes, setEntry, setOpenFile } from './attributes.ts';
 import { copyUp } from './copyup.ts';
+import { entryProblem, wantedAttributes } from './entry.ts';
 import { entryFailure, invalidEntry } from './failure.ts';
 import { isWhiteout, type LowerLayers } from './lower.ts';
 import { type ByteString, cleanComponents, join, quote, toByteString, toPath } from './name.ts';
@@ -51,12 +44,6 @@ const WHITEOUT = '.wh.';
 /** AUFS's own bookkeeping, not content; but one of them marks a directory as opaque. */
 const AUFS = '.wh..wh.';
 const OPAQUE_MARKER = '.wh..wh..opq';
-
-/** Ids that Linux has; the last one means "leave as it is" to chown. */
-const HIGHEST_ID = 2 ** 32 - 2;
-/** What the kernel packs in 32 bits. */
-const HIGHEST_MAJOR = 0xfff;
-const HIGHEST_MINOR = 0xf_ffff;
 
 /** A directory that had to be made before anything said what it is. */
 export interface Implied {
@@ -169,7 +156,7 @@ export class Extractor implements TarEvents {
     this.#file = undefined;
     try {
       if (file.header.sparse !== undefined) ftruncateSync(file.fd, file.header.size);
-      setOpenFile(file.fd, attributes(file.header), file.path, this.#omissions);
+      setOpenFile(file.fd, wantedAttributes(file.header), file.path, this.#omissions);
     } catch (error) {
       throw entryFailure(this.#subject, file.path, error);
     } finally {
@@ -227,7 +214,8 @@ export class Extractor implements TarEvents {
       return;
     }
     const path = join(directory.path, name);
-    this.#check(header);
+    const problem = entryProblem(header);
+    if (problem !== undefined) throw this.#invalid(header, problem);
     this.#make(header, directory, name, path);
     // It now hides a symbolic link of a lower layer that an earlier entry may have gone through.
     if (this.#lower !== undefined) this.#tree.removed(path, false);
@@ -280,7 +268,7 @@ export class Extractor implements TarEvents {
         if (this.#overlay) setOpaque(this.#tree.descriptor(directory), name);
       }
     }
-    const wanted = attributes(header);
+    const wanted = wantedAttributes(header);
     setEntry(this.#tree.descriptor(directory), name, wanted, false, this.#omissions);
     this.#directoryTimes.set(path, wanted);
     if (this.#implied.has(path)) this.#implied.set(path, true);
@@ -319,7 +307,7 @@ export class Extractor implements TarEvents {
       linkat(this.#tree.descriptor(target), toPath(base), dirfd, toPath(name)),
     );
     const isSymlink = status.kind === 'symlink';
-    setEntry(this.#tree.descriptor(directory), name, attributes(header), isSymlink, this.#omissions, status);
+    setEntry(this.#tree.descriptor(directory), name, wantedAttributes(header), isSymlink, this.#omissions, status);
   }
 
   /** The link's target in the root; a file of a lower layer is copied up first, as overlayfs does when it is linked. */
@@ -357,48 +345,10 @@ export class Extractor implements TarEvents {
   }
 
   #setEntry(header: TarHeader, directory: Directory, name: ByteString, isSymlink: boolean): void {
-    setEntry(this.#tree.descriptor(directory), name, attributes(header), isSymlink, this.#omissions);
-  }
-
-  /** What no file system can hold, or what would act on ours instead of being content. */
-  #check(header: TarHeader): void {
-    const { uid, gid, mode, devMajor, devMinor, type } = header;
-    if (uid < 0 || uid > HIGHEST_ID) throw this.#invalid(header, `uid ${uid} is out of range`);
-    if (gid < 0 || gid > HIGHEST_ID) throw this.#invalid(header, `gid ${gid} is out of range`);
-    if (mode < 0) throw this.#invalid(header, `mode ${mode} is out of range`);
-    if (type === 'char' || type === 'block') {
-      const fits = devMajor >= 0 && devMajor <= HIGHEST_MAJOR && devMinor >= 0 && devMinor <= HIGHEST_MINOR;
-      if (!fits) throw this.#invalid(header, `device ${devMajor}:${devMinor} is out of range`);
-      // As content it would delete on one snapshotter and be a device on another.
-      if (type === 'char' && devMajor === 0 && devMinor === 0) {
-        throw this.#invalid(header, 'character device 0:0 is a whiteout of overlayfs');
-      }
-    }
-    for (const key of header.xattrs.keys()) {
-      if (key.startsWith('trusted.')) throw this.#invalid(header, `extended attribute ${quote(key)} is refused`);
-    }
+    setEntry(this.#tree.descriptor(directory), name, wantedAttributes(header), isSymlink, this.#omissions);
   }
 
   #invalid(header: TarHeader, what: string): Failure {
     return invalidEntry(this.#subject, toByteString(header.name), what);
   }
-}
-
-function attributes(header: TarHeader): Attributes {
-  const mtimeNs = boundedNs(header.mtime);
-  const atimeNs = header.atime === undefined ? mtimeNs : boundedNs(header.atime);
-  return {
-    uid: header.uid,
-    gid: header.gid,
-    mode: header.mode & 0o7777,
-    xattrs: header.xattrs,
-    // An archive's access time may be older than its modification time (relatime); containerd takes the later.
-    atimeNs: later(atimeNs, mtimeNs),
-    mtimeNs,
-  };
-}
-
-function later(a: bigint, b: bigint): bigint {
-  if (a > b) return a;
-  return b;
 }

@@ -10,20 +10,10 @@
 
 import { Failure } from 'troupe/plugin';
 import { type BlockFields, decodeBlock, isZeroBlock } from './block.ts';
-import { BLOCK, entryType, type Fragment, gnuFields, isHeaderOnly, type TarHeader, typeFlags } from './format.ts';
+import { Extensions } from './extension.ts';
+import { BLOCK, type Fragment, gnuFields, type TarHeader, typeFlags } from './format.ts';
 import { parseNumber } from './number.ts';
-import {
-  Malformed,
-  type PaxRecords,
-  parseInteger,
-  parsePax,
-  parseSize,
-  parseSparseList,
-  parseTime,
-  pairs,
-  printable,
-  xattrsOf,
-} from './pax.ts';
+import { Malformed } from './pax.ts';
 import { checkFragments, MapReader, readOldMap, storedSize } from './sparse.ts';
 
 /** What a reader tells. A thrown error leaves the reader unusable. */
@@ -46,9 +36,6 @@ export interface TarLimits {
 
 export const defaultLimits: TarLimits = { headerBytes: 1 << 20, nameBytes: 4096, entries: 10_000_000 };
 
-const EXTENSIONS = 8;
-const EMPTY_XATTRS: ReadonlyMap<string, Buffer> = new Map();
-
 type State = 'header' | 'extension' | 'old-map' | 'map' | 'body' | 'padding' | 'end';
 
 export class TarReader {
@@ -65,12 +52,7 @@ export class TarReader {
   readonly #block = Buffer.alloc(BLOCK);
   #blockFill = 0;
 
-  #extension: { flag: string; body: Buffer; fill: number } | undefined;
-  #extensions = 0;
-  #pax: PaxRecords | undefined;
-  #longName: Buffer | undefined;
-  #longLink: Buffer | undefined;
-
+  readonly #extensions: Extensions;
   #pending: TarHeader | undefined;
   #oldMap: Fragment[] = [];
   #oldMapBytes = 0;
@@ -89,6 +71,7 @@ export class TarReader {
     this.#events = events;
     this.#subject = subject;
     this.#limits = { ...defaultLimits, ...limits };
+    this.#extensions = new Extensions(this.#limits.headerBytes, this.#limits.nameBytes);
   }
 
   /** Entries reported so far, global headers not counted. */
@@ -120,9 +103,11 @@ export class TarReader {
 
   /** The stream has ended. @throws Failure InvalidArgument if it did so inside an entry. */
   finish(): void {
-    if (this.#state === 'end' || this.#state === 'padding') return;
-    if (this.#state !== 'header' || this.#blockFill > 0) throw this.#invalid('unexpected end of the archive');
-    if (this.#extensions > 0) throw this.#invalid('extension header without an entry');
+    if (this.#state === 'end') return;
+    // Padding may be missing, as Go has it.
+    const between = this.#state === 'padding' || (this.#state === 'header' && this.#blockFill === 0);
+    if (!between) throw this.#invalid('unexpected end of the archive');
+    if (this.#extensions.pending) throw this.#invalid('extension header without an entry');
   }
 
   #step(bytes: Buffer, at: number): number {
@@ -135,8 +120,11 @@ export class TarReader {
         if (this.#padding === 0) this.#state = 'header';
         return taken;
       }
-      case 'extension':
-        return this.#takeExtension(bytes, at);
+      case 'extension': {
+        const taken = this.#extensions.take(bytes, at);
+        if (this.#extensions.complete) this.#endExtension();
+        return taken;
+      }
       default:
         return this.#takeBlock(bytes, at);
     }
@@ -165,190 +153,53 @@ export class TarReader {
 
   #onHeader(block: Buffer, offset: number): void {
     if (block[0] === 0 && isZeroBlock(block)) {
-      if (this.#extensions > 0) throw new Malformed('extension header without an entry');
+      if (this.#extensions.pending) throw new Malformed('extension header without an entry');
       if (++this.#zeroBlocks === 2) this.#state = 'end';
       return;
     }
     this.#entryOffset = offset;
     if (this.#zeroBlocks > 0) throw new Malformed('header behind a zero block');
     const decoded = decodeBlock(block);
-    switch (decoded.typeFlag) {
-      case typeFlags.pax:
-      case typeFlags.paxGlobal:
-      case typeFlags.gnuLongName:
-      case typeFlags.gnuLongLink:
-        this.#beginExtension(decoded);
-        return;
+    if (Extensions.is(decoded.typeFlag)) {
+      this.#extensions.begin(decoded);
+      this.#padding = padding(decoded.size);
+      this.#state = 'extension';
+      if (this.#extensions.complete) this.#endExtension();
+      return;
     }
-    this.#pending = this.#merge(decoded, offset);
+    const header = this.#extensions.merge(decoded, offset);
     if (decoded.typeFlag === typeFlags.gnuSparse) {
       if (decoded.dialect !== 'gnu') throw new Malformed('sparse entry that is not in GNU format');
-      this.#beginOldMap(block, this.#pending, decoded);
+      this.#beginOldMap(block, header, decoded);
     } else {
-      this.#beginEntry(this.#pending, decoded);
+      this.#beginEntry(header);
     }
-  }
-
-  // Extension headers: bodies that describe the entry behind them.
-
-  #beginExtension(decoded: BlockFields): void {
-    const { size, typeFlag } = decoded;
-    if (size < 0) throw new Malformed('size is negative');
-    if (size > this.#limits.headerBytes) throw new Malformed(`header body of ${size} bytes is too long`);
-    if (++this.#extensions > EXTENSIONS) throw new Malformed('too many extension headers for one entry');
-    this.#extension = { flag: typeFlag, body: Buffer.allocUnsafe(size), fill: 0 };
-    this.#padding = padding(size);
-    this.#state = 'extension';
-    if (size === 0) this.#endExtension();
-  }
-
-  #takeExtension(bytes: Buffer, at: number): number {
-    const extension = this.#extension!;
-    const taken = bytes.copy(extension.body, extension.fill, at);
-    extension.fill += taken;
-    if (extension.fill === extension.body.length) this.#endExtension();
-    return taken;
   }
 
   #endExtension(): void {
-    const { flag, body } = this.#extension!;
-    this.#extension = undefined;
     this.#state = this.#padding > 0 ? 'padding' : 'header';
-    if (flag === typeFlags.gnuLongName) this.#longName = longName(body);
-    else if (flag === typeFlags.gnuLongLink) this.#longLink = longName(body);
-    else if (flag === typeFlags.pax) this.#pax = parsePax(body);
-    else this.#reportGlobal(body);
-  }
-
-  #reportGlobal(body: Buffer): void {
-    const { records } = parsePax(body);
-    const name = records.get('path') ?? Buffer.alloc(0);
-    this.#clearExtensions();
-    this.#events.entry({
-      type: 'global',
-      typeFlag: typeFlags.paxGlobal,
-      name,
-      linkName: Buffer.alloc(0),
-      size: 0,
-      mode: 0,
-      uid: 0,
-      gid: 0,
-      userName: Buffer.alloc(0),
-      groupName: Buffer.alloc(0),
-      mtime: { seconds: 0, nanoseconds: 0 },
-      atime: undefined,
-      ctime: undefined,
-      devMajor: 0,
-      devMinor: 0,
-      xattrs: EMPTY_XATTRS,
-      sparse: undefined,
-      offset: this.#entryOffset,
-    });
+    const global = this.#extensions.end(this.#entryOffset);
+    if (global === undefined) return;
+    this.#events.entry(global);
     this.#events.end();
   }
 
-  #clearExtensions(): void {
-    this.#extensions = 0;
-    this.#longName = undefined;
-    this.#longLink = undefined;
-    this.#pax = undefined;
-  }
-
-  /** Lays the extension headers over the block: pax first, then GNU names, as Go does. Empty values leave the block's own. */
-  #merge(decoded: BlockFields, offset: number): TarHeader {
-    let xattrs = EMPTY_XATTRS;
-    const records = this.#pax?.records;
-    if (records !== undefined) {
-      const given = (key: string): string | undefined => records.get(key)?.toString('latin1') || undefined;
-      decoded.name = nonEmpty(records.get('path')) ?? decoded.name;
-      decoded.linkName = nonEmpty(records.get('linkpath')) ?? decoded.linkName;
-      decoded.userName = nonEmpty(records.get('uname')) ?? decoded.userName;
-      decoded.groupName = nonEmpty(records.get('gname')) ?? decoded.groupName;
-      const { uid, gid, size, mtime, atime, ctime } = Object.fromEntries(
-        ['uid', 'gid', 'size', 'mtime', 'atime', 'ctime'].map((key) => [key, given(key)]),
-      );
-      if (uid !== undefined) decoded.uid = parseInteger(uid);
-      if (gid !== undefined) decoded.gid = parseInteger(gid);
-      if (size !== undefined) decoded.size = parseInteger(size);
-      if (mtime !== undefined) decoded.mtime = parseTime(mtime);
-      if (atime !== undefined) decoded.atime = parseTime(atime);
-      if (ctime !== undefined) decoded.ctime = parseTime(ctime);
-      xattrs = xattrsOf(records);
-    }
-    if (this.#longName !== undefined && this.#longName.length > 0) decoded.name = this.#longName;
-    if (this.#longLink !== undefined && this.#longLink.length > 0) decoded.linkName = this.#longLink;
-    this.#checkFields(decoded);
-
-    // v7 has no flag for directories: a slash at the end of a name with flag NUL is one.
-    const isOldDirectory = decoded.typeFlag === '\0' && decoded.name.at(-1) === 0x2f;
-    const type = isOldDirectory ? 'directory' : entryType(decoded.typeFlag);
-    return {
-      type,
-      typeFlag: decoded.typeFlag,
-      name: decoded.name,
-      linkName: decoded.linkName,
-      size: isHeaderOnly(type) ? 0 : decoded.size,
-      mode: decoded.mode,
-      uid: decoded.uid,
-      gid: decoded.gid,
-      userName: decoded.userName,
-      groupName: decoded.groupName,
-      mtime: decoded.mtime,
-      atime: decoded.atime,
-      ctime: decoded.ctime,
-      devMajor: decoded.devMajor,
-      devMinor: decoded.devMinor,
-      xattrs,
-      sparse: undefined,
-      offset,
-    };
-  }
-
-  #checkFields(decoded: BlockFields): void {
-    const { nameBytes } = this.#limits;
-    if (decoded.name.length > nameBytes) throw new Malformed(`name of ${decoded.name.length} bytes is too long`);
-    if (decoded.linkName.length > nameBytes) {
-      throw new Malformed(`link target of ${decoded.linkName.length} bytes is too long`);
-    }
-    if (decoded.size < 0) throw new Malformed('size is negative');
-    for (const field of ['size', 'mode', 'uid', 'gid', 'devMajor', 'devMinor'] as const) {
-      if (!Number.isSafeInteger(decoded[field])) throw new Malformed(`header field ${field} is out of range`);
-    }
-  }
-
-  // Entries and their bodies.
-
-  #beginEntry(header: TarHeader, decoded: BlockFields): void {
-    const stored = header.size;
-    this.#remaining = stored;
-    this.#padding = padding(stored);
-    const records = this.#pax?.records;
-    const version = records === undefined ? undefined : sparseVersion(records, this.#pax!.sparse);
-    if (records === undefined || version === undefined) {
+  #beginEntry(header: TarHeader): void {
+    this.#remaining = header.size;
+    this.#padding = padding(header.size);
+    const sparse = this.#extensions.sparse(header);
+    if (sparse === undefined) {
       this.#report(header, undefined);
       return;
     }
-    if (isHeaderOnly(header.type)) throw new Malformed('sparse entry that is not a file');
-    const name = nonEmpty(records.get('GNU.sparse.name'));
-    const size = records.get('GNU.sparse.size') ?? records.get('GNU.sparse.realsize');
-    const sparse: TarHeader = {
-      ...header,
-      name: name ?? header.name,
-      size: size === undefined || size.length === 0 ? decoded.size : parseSize(size.toString('latin1')),
-    };
-    if (sparse.name.length > this.#limits.nameBytes) throw new Malformed('name is too long');
-    if (version === 'map') {
-      this.#pending = sparse;
-      this.#map = new MapReader(this.#limits.headerBytes);
-      this.#state = 'map';
-      if (this.#remaining < BLOCK) throw new Malformed('sparse map is cut off');
+    if (sparse.fragments !== undefined) {
+      this.#report(sparse.header, sparse.fragments);
       return;
     }
-    const fragments =
-      this.#pax!.sparse !== undefined
-        ? pairs(this.#pax!.sparse)
-        : parseSparseList(textOf(records, 'GNU.sparse.numblocks'), textOf(records, 'GNU.sparse.map'));
-    this.#report(sparse, fragments);
+    this.#pending = sparse.header;
+    this.#map = new MapReader(this.#limits.headerBytes);
+    this.#state = 'map';
+    if (this.#remaining < BLOCK) throw new Malformed('sparse map is cut off');
   }
 
   #onMap(block: Buffer): void {
@@ -396,7 +247,7 @@ export class TarReader {
         `${this.#subject}: more than ${this.#limits.entries} entries at offset ${header.offset}: resource exhausted`,
       );
     }
-    this.#clearExtensions();
+    this.#extensions.clear();
     this.#pending = undefined;
     this.#fragments = fragments;
     this.#fragment = 0;
@@ -450,35 +301,4 @@ export class TarReader {
 
 function padding(size: number): number {
   return (BLOCK - (size % BLOCK)) % BLOCK;
-}
-
-function nonEmpty(value: Buffer | undefined): Buffer | undefined {
-  return value === undefined || value.length === 0 ? undefined : Buffer.from(value);
-}
-
-function textOf(records: ReadonlyMap<string, Buffer>, key: string): string {
-  return records.get(key)?.toString('latin1') ?? '';
-}
-
-/** GNU long names end in a NUL; bytes behind one would be a name that two readers see differently. */
-function longName(body: Buffer): Buffer {
-  const end = body.indexOf(0);
-  if (end < 0) return body;
-  for (let i = end; i < body.length; i++) if (body[i] !== 0) throw new Malformed('long name with a NUL inside');
-  return body.subarray(0, end);
-}
-
-/** Which of GNU's pax sparse formats an entry has: `list` (0.0 and 0.1, the map in the records) or `map` (1.0, in front of the data). */
-function sparseVersion(
-  records: ReadonlyMap<string, Buffer>,
-  pairsGiven: number[] | undefined,
-): 'list' | 'map' | undefined {
-  const major = textOf(records, 'GNU.sparse.major');
-  const minor = textOf(records, 'GNU.sparse.minor');
-  if (major === '0' && (minor === '0' || minor === '1')) return 'list';
-  if (major === '1' && minor === '0') return 'map';
-  if (major !== '' || minor !== '') {
-    throw new Malformed(`sparse format ${printable(major)}.${printable(minor)} is unknown`);
-  }
-  return pairsGiven !== undefined || textOf(records, 'GNU.sparse.map') !== '' ? 'list' : undefined;
 }
