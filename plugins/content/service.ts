@@ -49,9 +49,11 @@ export function contentService(
       );
       const all = mask.length === 0 || mask.some(({ key }) => key === undefined);
       validateLabels(all ? labels : changes, 'info.Labels');
+      failpoint('content.update.before-record');
       const blob = await store.updateLabels(namespace, digest, (current) =>
         all ? copyLabels(labels) : mergeLabels(current, changes),
       );
+      failpoint('content.update.before-reply');
       return { info: toInfo(blob) };
     },
 

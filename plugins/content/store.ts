@@ -8,7 +8,7 @@
  * Rows say what exists, the files of disk.ts hold the bytes. The order that keeps them together: a blob's file is in place and synced
  * before its row, and goes after the last row; an ingest's directory is there before its row, and goes after it.
  */
-import { Failure, type LeaseResource, type Records, recordEvent, type Statement } from 'troupe/plugin';
+import { Failure, failpoint, type LeaseResource, type Records, recordEvent, type Statement } from 'troupe/plugin';
 import { ContentDelete } from 'troupe/proto/containerd/events/content.ts';
 import type { Digest } from '../lib/digest/digest.ts';
 import { quote } from '../lib/identifier/quote.ts';
@@ -182,6 +182,7 @@ export class Store {
 
   /** Makes the row, or renews it: a lease or a day from now keeps it. @throws Failure NotFound for an unknown lease. */
   async putIngest(row: IngestRow, lease: string): Promise<void> {
+    failpoint('content.ingest.before-record');
     await this.#records.commit({
       statements: [
         {
@@ -199,14 +200,17 @@ export class Store {
       namespace: row.ns,
       ...membership(row.ns, lease, [{ type: 'ingests', id: row.ref }]),
     });
+    failpoint('content.ingest.after-record');
   }
 
   /** @throws Failure NotFound `reference REF: not found` */
   async deleteIngest(namespace: string, ref: string, lease: string): Promise<void> {
+    failpoint('content.abort.before-record');
     await this.#records.commit({
       statements: [deleteIngestStatement(namespace, ref)],
       ...this.#unlease(namespace, lease, { type: 'ingests', id: ref }),
     });
+    failpoint('content.abort.after-record');
   }
 
   async forgetIngests(rows: readonly IngestRow[]): Promise<void> {

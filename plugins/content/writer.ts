@@ -163,9 +163,9 @@ export class Writer {
     const blob = { digest, size, labels };
     if (ingest === undefined) {
       if (!disk.hasBlob(digest, size)) throw new Failure('NotFound', `content digest ${digest}: not found`);
-      failpoint('content.commit.before-record');
+      failpoint('content.share.before-record');
       await store.commitBlob(namespace, ref, blob, lease, { shared: policy });
-      failpoint('content.commit.after-record');
+      failpoint('content.share.after-record');
       return;
     }
 
