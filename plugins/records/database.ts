@@ -27,10 +27,13 @@ export interface OpenDatabase {
 }
 
 /**
- * @param durable false: `PRAGMA synchronous=OFF`, for who would rather lose records than wait.
+ * @param options durable, default true; false: `PRAGMA synchronous=OFF`, for who would rather lose records than wait.
  * @throws Failure DataLoss when the file is no database or its pages do not hold together, Unavailable when it cannot be opened.
  */
-export function openDatabase(path: string, durable: boolean): OpenDatabase {
+export function openDatabase(
+  path: string,
+  { durable = true, lockTimeoutMs = busyTimeoutMs }: { readonly durable?: boolean; readonly lockTimeoutMs?: number },
+): OpenDatabase {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const unclean = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
   // SQLite would make it readable for all; the log and its index take the file's mode.
@@ -38,7 +41,7 @@ export function openDatabase(path: string, durable: boolean): OpenDatabase {
   let database: DatabaseSync | undefined;
   try {
     // Labels and names are data and never SQL; a double-quoted string would be taken for a column that happens not to exist.
-    database = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true });
+    database = new DatabaseSync(path, { timeout: lockTimeoutMs, enableForeignKeyConstraints: true });
     // FULL before the first write: the change to WAL is one.
     database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'OFF'}`);
     const { journal_mode: mode } = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string };

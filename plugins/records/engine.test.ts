@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
 import test from 'ava';
 import type { Commit, SqlValue } from 'troupe/plugin';
 import { Failure } from 'troupe/plugin';
@@ -310,4 +311,17 @@ test('busy is said around everything that waits for the disk', async (t) => {
   await t.throwsAsync(records.commit(commitOf({ sql: 'nonsense' })));
   await tick();
   t.deepEqual(said, ['records open', 'records commit']);
+});
+
+test('while another process holds the lock commits are refused, together and not one after another', async (t) => {
+  const { engine, path } = openTestRecords(t, { lockTimeoutMs: 50 });
+  const other = new DatabaseSync(path);
+  t.teardown(() => other.close());
+  other.exec('BEGIN IMMEDIATE');
+  const namespaces = Array.from({ length: 300 }, (_, index) => ({ ...CommitRequest.create(), namespace: `n${index}` }));
+  const results = await Promise.allSettled(namespaces.map((request) => engine.commit(request)));
+  t.true(results.every((result) => result.status === 'rejected' && result.reason.code === 'Unavailable'));
+  t.is(new Set(results.map((result) => result.status === 'rejected' && result.reason)).size, 1, 'one wait for all');
+  other.exec('ROLLBACK');
+  t.is((await engine.commit(namespaces[0]!)).sequence, 1n);
 });

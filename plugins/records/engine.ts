@@ -15,6 +15,7 @@ import { CommitRunner } from './commit-runner.ts';
 import { closeDatabase, openDatabase } from './database.ts';
 import { keyOf, Outcomes } from './outcomes.ts';
 import { Reserve } from './reserve.ts';
+import { noSpace, toFailure } from './refusal.ts';
 import { classify } from './sqlite-error.ts';
 import { Statements } from './statements.ts';
 
@@ -22,6 +23,8 @@ export interface EngineOptions {
   readonly path: string;
   /** Default true; false does without fsync. */
   readonly durable?: boolean;
+  /** How long to wait while another process has the file locked; default 5000. */
+  readonly lockTimeoutMs?: number;
   /** Bytes kept back for deletes on a full disk; default none. */
   readonly reserve?: number;
   /** Around everything that may take long inside SQLite: tells the supervisor. */
@@ -75,7 +78,7 @@ export class Engine {
   /** @throws Failure as {@link openDatabase}. Tables are there only after the migrations: then call {@link ready}. */
   constructor(options: EngineOptions) {
     this.#options = options;
-    const opened = this.#busy('records open', () => openDatabase(options.path, options.durable ?? true));
+    const opened = this.#busy('records open', () => openDatabase(options.path, options));
     this.database = opened.database;
     this.unclean = opened.unclean;
     this.#reserve = new Reserve(`${options.path}.reserve`, options.reserve ?? 0);
@@ -274,6 +277,12 @@ export class Engine {
       return;
     }
     const [pending, another] = batch;
+    if (kind === 'locked') {
+      // Each alone would wait as long again.
+      const failure = toFailure(error);
+      for (const one of batch) one.reject(failure);
+      return;
+    }
     if (another !== undefined) {
       for (const one of batch) this.#batch([one]);
       return;
@@ -318,28 +327,4 @@ function split<T>(items: readonly T[], test: (item: T) => boolean): [T[], T[]] {
   const no: T[] = [];
   for (const item of items) (test(item) ? yes : no).push(item);
   return [yes, no];
-}
-
-function noSpace(cause?: unknown): Failure {
-  return new Failure(
-    'ResourceExhausted',
-    'records: no space left on device: resource exhausted',
-    cause === undefined ? {} : { cause },
-  );
-}
-
-/** What SQLite refused, when the statement had no words of its own for it. */
-function toFailure(error: unknown): Failure {
-  if (error instanceof Failure) return error;
-  const text = `records: ${(error as Error).message}`;
-  switch (classify(error)) {
-    case 'denied':
-      return new Failure('PermissionDenied', `${text}: permission denied`, { cause: error });
-    case 'constraint':
-      return new Failure('FailedPrecondition', `${text}: failed precondition`, { cause: error });
-    case 'full':
-      return noSpace(error);
-    default:
-      return new Failure('Internal', `${text}: internal`, { cause: error });
-  }
 }

@@ -4,14 +4,16 @@
  * - `full`: no room on the disk; the transaction is gone, the file is fine
  * - `fatal`: what is on the disk is not known any more; nothing may be written after it
  * - `constraint`: a UNIQUE, CHECK, NOT NULL, FOREIGN KEY constraint or a trigger's RAISE refused it
+ * - `locked`: another process holds the write lock, and kept it
  * - `denied`: the authorizer refused the statement
  * - `other`: wrong SQL, wrong parameters, and whatever is not SQLite's
  */
-export type SqliteErrorClass = 'full' | 'fatal' | 'constraint' | 'denied' | 'other';
+export type SqliteErrorClass = 'full' | 'fatal' | 'constraint' | 'locked' | 'denied' | 'other';
 
 const FULL = 13;
 const IOERR_SHMSIZE = 10 | (19 << 8);
 const FATAL = new Set([10 /* IOERR */, 11 /* CORRUPT */, 14 /* CANTOPEN */, 26 /* NOTADB */]);
+const LOCKED = new Set([5 /* BUSY */, 6 /* LOCKED */]);
 const CONSTRAINT = 19;
 const AUTH = 23;
 
@@ -32,6 +34,7 @@ export function classify(error: unknown): SqliteErrorClass {
   if (primary === FULL) return 'full';
   if (FATAL.has(primary)) return 'fatal';
   if (primary === CONSTRAINT) return 'constraint';
+  if (LOCKED.has(primary)) return 'locked';
   return primary === AUTH ? 'denied' : 'other';
 }
 

@@ -1,0 +1,53 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import type { Call, PluginContext, Service } from 'troupe/plugin';
+import { CommitRequest, type RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
+import type { RecordsConfig } from './house.ts';
+import plugin from './index.ts';
+
+const call = { signal: new AbortController().signal } as Call;
+
+test('one generation after the other has the file, and an old one can have it back', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'troupe-records-plugin-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const log = { debug() {}, info() {}, warn() {}, error() {} };
+  const config = {
+    startup_delay: 1000,
+    pause_threshold: 0.02,
+    deletion_threshold: 0,
+    mutation_threshold: 100,
+    schedule_delay: 0,
+    reserve: 0,
+    no_sync: false,
+  };
+  const ctx = { root, config, log, busy: (_what: string, _limit: number, work: () => unknown) => work() };
+  const generation = async () => {
+    const instance = await plugin.start(ctx as unknown as PluginContext<RecordsConfig>);
+    const service = instance.serve['troupe.records.v1.Records'] as Service<typeof RecordsDefinition>;
+    const commit = async (namespace: string) =>
+      (await service.commit({ ...CommitRequest.create(), namespace }, call)).sequence;
+    return { instance, commit };
+  };
+  const file = join(root, 'records.db');
+
+  const first = await generation();
+  t.false(existsSync(file), 'standing by it touches nothing');
+  await t.throwsAsync(first.commit('early'), { message: /unavailable$/ });
+  await first.instance.activate!(undefined);
+  t.is(await first.commit('a'), 1n);
+
+  const second = await generation();
+  await first.instance.suspend!();
+  t.false(existsSync(`${file}.open`));
+  await t.throwsAsync(first.commit('late'), { message: /unavailable$/ });
+  await second.instance.activate!(undefined);
+  t.is(await second.commit('b'), 2n);
+  await second.instance.stop!();
+
+  await first.instance.activate!(undefined);
+  t.is(await first.commit('c'), 3n);
+  await first.instance.stop!();
+  t.false(existsSync(`${file}-wal`));
+});
