@@ -1,0 +1,19 @@
+/** `ctr run --rm` from its beginning to its end: what a user sees of it is that nothing is left. */
+import type { Turn } from '../turn.ts';
+
+export async function runs(turn: Turn): Promise<void> {
+  const id = turn.unique('run');
+  const things = [turn.object('container', id), turn.object('snapshot', 'overlayfs', id), turn.object('task', id)];
+  const asked = { call: 'ctr run --rm', word: `word-${turn.random.between(0, 1e9)}` };
+  // Whatever moment of it is the last, each of them is there or not.
+  turn.suppose(things.map((object) => ({ object, state: {} })));
+  await turn.askInSteps(
+    asked.call,
+    things.map((object) => ({ object, state: null })),
+    async () => {
+      const output = await turn.ctr('run', '--rm', turn.ground.base.name, id, 'echo', asked.word);
+      if (output !== asked.word)
+        turn.report(asked.call, { code: 'Wrong', message: `${id} printed ${JSON.stringify(output)}` });
+    },
+  );
+}

@@ -1,0 +1,116 @@
+/** The load during every fault: clients of all kinds at once, each doing one thing after another until it is told to stop, or the daemon is gone. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { containers } from './clients/containers.ts';
+import { contents } from './clients/contents.ts';
+import { heavy } from './clients/heavy.ts';
+import { imports } from './clients/imports.ts';
+import { leases } from './clients/leases.ts';
+import { runs } from './clients/runs.ts';
+import { snapshots } from './clients/snapshots.ts';
+import { sundries } from './clients/sundries.ts';
+import { undertaker } from './clients/undertaker.ts';
+import { type Ground, type Problem, Turn } from './turn.ts';
+
+/** One round: begins with nothing of its own, and may leave things behind. */
+export type Client = (turn: Turn) => Promise<void>;
+
+export interface Member {
+  readonly name: string;
+  readonly client: Client;
+}
+
+const kinds: Readonly<Record<string, Client>> = {
+  imports,
+  contents,
+  snapshots,
+  containers,
+  leases,
+  runs,
+  sundries,
+  heavy,
+  undertaker,
+};
+
+/** `{ contents: 2 }` → two clients, contents-0 and contents-1. */
+export function members(counts: Readonly<Record<string, number>>): Member[] {
+  return Object.entries(counts).flatMap(([kind, count]) => {
+    const client = kinds[kind];
+    if (client === undefined) throw new Error(`no client is called ${kind}`);
+    return Array.from({ length: count }, (_, number) => ({ name: `${kind}-${number}`, client }));
+  });
+}
+
+/** What a daemon in a fault run has to bear, and the same without containers. */
+export const fullMix = {
+  imports: 2,
+  contents: 2,
+  snapshots: 2,
+  leases: 1,
+  sundries: 1,
+  containers: 2,
+  runs: 1,
+  undertaker: 1,
+};
+export const diskMix = { imports: 3, contents: 3, snapshots: 3, leases: 1, sundries: 1 };
+
+/** How long a client waits after something went wrong, ms. */
+const pauseMs = 100;
+
+export class Mix {
+  readonly problems: Problem[] = [];
+  /** Rounds that went well, by client. */
+  readonly rounds = new Map<string, number>();
+  readonly #turns: Turn[];
+  readonly #running: Promise<void>[];
+  #stopping = false;
+
+  /** Starts at once. @param rounds of each client; default until stopped */
+  constructor(ground: Ground, who: readonly Member[], epoch: number, seed: string, rounds = Number.POSITIVE_INFINITY) {
+    this.#turns = who.map(({ name }) => new Turn(ground, name, epoch, seed, this.problems));
+    this.#running = who.map(({ name, client }, index) => this.#run(this.#turns[index]!, name, client, rounds));
+  }
+
+  get total(): number {
+    return [...this.rounds.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** All rounds are over. */
+  async finished(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  /** Lets every client finish the round that it is in. */
+  async stop(limitMs = 60_000): Promise<void> {
+    this.#stopping = true;
+    const timer = setTimeout(() => {
+      for (const turn of this.#turns)
+        if (!turn.ended)
+          turn.report('stop', { code: 'DeadlineExceeded', message: `a round is not over after ${limitMs} ms` });
+      this.abandon();
+    }, limitMs);
+    await this.finished();
+    clearTimeout(timer);
+    this.abandon();
+  }
+
+  /** The daemon is gone, or the clients are: what was in flight is in doubt for ever. */
+  abandon(): void {
+    this.#stopping = true;
+    for (const turn of this.#turns) turn.end();
+  }
+
+  async #run(turn: Turn, name: string, client: Client, rounds: number): Promise<void> {
+    for (let round = 0; round < rounds && !this.#stopping; round++) {
+      try {
+        await client(turn);
+        this.rounds.set(name, (this.rounds.get(name) ?? 0) + 1);
+      } catch (error) {
+        if (turn.ended) return;
+        // What a call said is reported already; anything else is a mistake of the client's.
+        if ((error as Error).name !== 'Failure')
+          turn.report('client', { code: 'Bug', message: `${(error as Error).stack}` });
+        await sleep(pauseMs);
+      }
+    }
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * The ground of one fault run: a disk, a daemon on it, images, oracle files, and the checker. All of it is gone after `dispose`, whatever state it was in.
+ *
+ *     <dir>/            memory
+ *     ├── disk/root     the daemon's root: a file system of its own
+ *     ├── state/        the daemon's state
+ *     ├── troupe.sock
+ *     ├── oracle/       what clients were told
+ *     └── scratch/      what containers write
+ */
+import { randomBytes } from 'node:crypto';
+import { globSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MNT_DETACH, unmountAll } from 'troupe/sys';
+import { run } from '../helpers/command.ts';
+import { Daemon } from '../helpers/daemon.ts';
+import { processes } from './checker/processes.ts';
+import { measureResources } from './checker/resources.ts';
+import type { Resources } from './checker/subject.ts';
+import { Disk, type DiskKind } from './disk.ts';
+import type { ImageSet } from './images.ts';
+import { type Member, Mix } from './mix.ts';
+import { type Ground, Turn } from './turn.ts';
+
+const checker = fileURLToPath(new URL('./checker/main.ts', import.meta.url));
+
+export interface RigOptions {
+  readonly seed: string;
+  readonly disk: DiskKind;
+  readonly bytes?: number;
+  /** Text of the daemon's config. */
+  readonly config?: string;
+  readonly images: ImageSet;
+}
+
+export interface Verdict {
+  /** A line per breach, as the checker prints them. */
+  readonly breaches: readonly string[];
+}
+
+export class Rig {
+  readonly dir: string;
+  readonly ns = `faults-${randomBytes(4).toString('hex')}`;
+  readonly disk: Disk;
+  readonly images: ImageSet;
+  readonly ground: Ground;
+  readonly #options: RigOptions;
+  /** Of the daemon when it has just started and nothing is asked of it. */
+  baseline: Resources | undefined;
+  epoch = 0;
+  #daemon: Daemon | undefined;
+  #mixes: Mix[] = [];
+
+  constructor(options: RigOptions) {
+    this.#options = options;
+    this.dir = mkdtempSync('/dev/shm/troupe-faults-');
+    this.disk = new Disk(options.disk, join(this.dir, 'root'), options.bytes ?? 512 << 20);
+    this.images = options.images;
+    for (const name of ['oracle', 'scratch']) mkdirSync(join(this.dir, name));
+    const { archives, base } = this.images;
+    this.ground = {
+      address: join(this.dir, 'troupe.sock'),
+      ns: this.ns,
+      oracle: join(this.dir, 'oracle'),
+      scratch: join(this.dir, 'scratch'),
+      archives,
+      base,
+    };
+  }
+
+  get daemon(): Daemon {
+    if (this.#daemon === undefined) throw new Error('no daemon was started');
+    return this.#daemon;
+  }
+
+  /** Newest last. */
+  get log(): readonly string[] {
+    return this.#daemon?.log ?? [];
+  }
+
+  /** Begins the start of a daemon. Its umask is the most careless one: what it makes must not depend on it. */
+  launch(env: NodeJS.ProcessEnv = {}): Promise<Daemon> {
+    const { config } = this.#options;
+    this.#daemon = new Daemon(this.dir, { env, ...(config !== undefined && { config }) });
+    const before = process.umask(0);
+    try {
+      return this.#daemon.start();
+    } finally {
+      process.umask(before);
+    }
+  }
+
+  /** Starts it, and the first time notes what it needs when it has nothing to do. */
+  async start(): Promise<void> {
+    await this.launch();
+    if (this.baseline !== undefined) return;
+    // What it has to begin with is there when it has answered everything once.
+    await this.check();
+    this.baseline = measureResources(this.daemon.pid);
+  }
+
+  /** The base image, which every container stands on. */
+  async importBase(): Promise<void> {
+    await this.once('base', async (turn) => {
+      const { name, path, digest } = this.images.base;
+      const state = { digest, unpacked: true };
+      await turn.askInSteps('ctr images import', [{ object: turn.object('image', name), state }], () =>
+        turn.ctr('images', 'import', '--snapshotter', 'overlayfs', path),
+      );
+    });
+  }
+
+  /** One client does one thing. @throws Failure, and Error when it had problems that it did not throw */
+  async once(name: string, client: (turn: Turn) => Promise<void>): Promise<void> {
+    const turn = new Turn(this.ground, name, ++this.epoch, this.#options.seed, []);
+    try {
+      await client(turn);
+    } finally {
+      turn.end();
+    }
+    const [problem] = turn.problems;
+    if (problem !== undefined) throw new Error(`${name}: ${problem.call}: ${problem.code}: ${problem.message}`);
+  }
+
+  mix(who: readonly Member[], rounds?: number): Mix {
+    const mix = new Mix(this.ground, who, ++this.epoch, this.#options.seed, rounds);
+    this.#mixes.push(mix);
+    return mix;
+  }
+
+  /** SIGKILL, and all clients of the mix with it. */
+  async kill(mix?: Mix): Promise<void> {
+    process.kill(this.daemon.pid, 'SIGKILL');
+    await this.daemon.exited;
+    mix?.abandon();
+    await mix?.finished();
+  }
+
+  /** Runs the checker beside the daemon. @throws Error when it cannot look */
+  async check(options: { powerCut?: boolean; empty?: boolean; settleSeconds?: number } = {}): Promise<Verdict> {
+    const { daemon, ground } = this;
+    const flags = [
+      ...['--root', daemon.root, '--state', daemon.state, '--address', daemon.address, '--pid', String(daemon.pid)],
+      ...['--oracle', ground.oracle, '--fixtures', this.images.fixtures, '--namespace', this.ns],
+      ...['--settle', String(options.settleSeconds ?? 30)],
+      ...(this.baseline === undefined ? [] : ['--baseline', `${this.baseline.descriptors}:${this.baseline.threads}`]),
+      ...(options.powerCut ? ['--power-cut'] : []),
+      ...(options.empty ? ['--empty'] : []),
+    ];
+    const { code, signal, stdout, stderr } = await run(process.execPath, [checker, ...flags], { timeoutMs: 180_000 });
+    if (code !== 0 && code !== 1) throw new Error(`the checker ended with ${code ?? signal}: ${stderr}${stdout}`);
+    return { breaches: stdout.split('\n').filter((line) => line !== '') };
+  }
+
+  /** Takes everything of this run away, whatever state it is in. */
+  async dispose(): Promise<void> {
+    for (const mix of this.#mixes) mix.abandon();
+    const daemon = this.#daemon;
+    if (daemon !== undefined && daemon.pid > 0) {
+      try {
+        process.kill(daemon.pid, 'SIGKILL');
+      } catch {
+        // Dead already.
+      }
+      await daemon.exited;
+    }
+    const shims = processes().filter(({ argv }) => argv[0]?.includes('shim') && argv.includes(this.ground.address));
+    for (const { pid } of shims) kill(pid);
+    const states = `/run/containerd/runc/${this.ns}`;
+    for (const path of globSync(`${states}/*`))
+      await run('runc', ['--root', states, 'delete', '--force', path.slice(states.length + 1)]);
+    const leftovers = [
+      states,
+      ...globSync(`/sys/fs/cgroup/*/${this.ns}/*`),
+      ...globSync(`/sys/fs/cgroup/*/${this.ns}`),
+    ];
+    for (const path of leftovers) removeEmpty(path);
+    unmountAll(`${this.dir}/state`, MNT_DETACH);
+    this.disk.dispose();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // Gone meanwhile.
+  }
+}
+
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // Not there, or somebody is still in it.
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * `npm run faults`: breaks the daemon in every way that is promised to be survived, and lets the checker look at what is left.
+ *
+ *     --only kill|failpoints|power|full|files   one of them (may be given several times)
+ *     --seed N                                  the first seed; default 1
+ *     --runs N                                  kills or power cuts in all; with one seed's batch the same ones again
+ *     --point NAME                              only this failpoint (may be given several times)
+ *     --mode kill|error                         only this of the two things that a failpoint does
+ *
+ *   kill        kill -9 at random moments while clients of all kinds work, and in the daemon's start
+ *   failpoints  death and an error at every named point in the source
+ *   power       an ext4 that loses what was not synced
+ *   full        a disk with no space left
+ *   files       a limit of open files that is reached
+ *
+ * Ends with `N passed, N failed`. Asks for root.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { makeImages } from './images.ts';
+import { killRuns } from './kill.ts';
+import { Report } from './report.ts';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true, default: [] },
+    seed: { type: 'string', default: '1' },
+    runs: { type: 'string' },
+    point: { type: 'string', multiple: true, default: [] },
+    mode: { type: 'string', multiple: true, default: ['kill', 'error'] },
+  },
+});
+const scenarios = ['kill', 'failpoints', 'power', 'full', 'files'];
+const unknown = values.only.filter((name) => !scenarios.includes(name));
+if (unknown.length > 0) {
+  console.error(`faults: ${unknown.join(', ')}: no such scenario; there are ${scenarios.join(', ')}`);
+  process.exit(2);
+}
+if (process.getuid?.() !== 0) {
+  console.error('faults: asks for root: it mounts file systems, and runs containers');
+  process.exit(2);
+}
+const wanted = (name: string): boolean => values.only.length === 0 || values.only.includes(name);
+const seed = Number(values.seed);
+const count = (whole: number): number => (values.runs === undefined ? whole : Number(values.runs));
+
+const directory = mkdtempSync('/dev/shm/troupe-fault-images-');
+const report = new Report();
+try {
+  const images = makeImages(join(directory, 'images'), 3);
+  if (wanted('kill')) {
+    // A root of its own for every ten, so that a failure can be had again in a minute.
+    for (let left = count(50), batch = 0; left > 0; left -= 10, batch++)
+      await killRuns(report, { images, seed: seed + batch, kills: Math.min(10, left), runners: 3 });
+  }
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}
+console.log(report.summary());
+process.exitCode = report.failed.length > 0 || report.passed === 0 ? 1 : 0;
