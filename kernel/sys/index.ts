@@ -7,6 +7,9 @@
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
  *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel
  */
+import { isMainThread } from 'node:worker_threads';
+import { prepareSystemCalls } from './libc.ts';
+
 export * from './at.ts';
 export { describeErrno, errnos, isErrno, type Path, SysError } from './errno.ts';
 export * from './extent.ts';
@@ -23,3 +26,7 @@ export * from './stat.ts';
 export * from './sync.ts';
 export * from './thread.ts';
 export * from './xattr.ts';
+
+// A thread that is terminated while koffi declares functions takes the process with it (libc.ts). A worker declares them while it loads, before
+// anybody knows it; the main thread is never terminated and waits for the first call.
+if (!isMainThread) prepareSystemCalls();
