@@ -10,7 +10,7 @@ import { isListening } from 'troupe/sys';
 import { now } from '../lib/timestamp/timestamp.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
-import { endProcess, findShim, isRunning, plausiblePid } from './shim-pid.ts';
+import { endProcess, findShim, goneWithin, isRunning, plausiblePid } from './shim-pid.ts';
 import type { Task } from './task.ts';
 
 /** What a process that was killed leaves as its status: 128 + SIGKILL. */
@@ -30,6 +30,8 @@ export async function retireShim(host: TasksHost, task: Task, shared: boolean): 
     }
     if (!shared) await settledWithin(shim.closed, host.timeouts.shutdown);
     shim.close();
+    // Its process ends some milliseconds after its last connection.
+    if (!shared && task.shimPid !== undefined && (await goneWithin(task.shimPid, host.timeouts.shutdown))) return;
   }
   if (!shared) await endShim(host, task);
 }

@@ -139,7 +139,7 @@ test('what cannot be executed is refused with the words of the system', async (t
   const path = join(rig.directory, 'not-a-program');
   writeFileSync(path, 'x');
   const failure = await t.throwsAsync(start(t, rig).create(options(path)), { instanceOf: Failure });
-  t.is(failure.message, `failed to start shim: start failed: fork/exec ${path}: permission denied: unknown`);
+  t.is(failure.message, `failed to start shim: start failed: : fork/exec ${path}: permission denied: unknown`);
   nothingLeft(t, rig);
 });
 

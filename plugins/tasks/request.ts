@@ -2,6 +2,7 @@
 
 import { Failure } from 'troupe/plugin';
 import type { Mount } from 'troupe/proto/containerd/types/mount.ts';
+import { identifierProblem } from '../lib/identifier/identifier.ts';
 
 /** Far over what a root file system needs; an overlay has its layers in one option. */
 const maxMounts = 128;
@@ -26,6 +27,13 @@ export function requireMounts(mounts: readonly Mount[]): readonly Mount[] {
     }
   }
   return mounts;
+}
+
+/** An exec's name becomes a file's name in the bundle. @throws Failure InvalidArgument, with containerd's text */
+export function requireExecId(execId: string): void {
+  if (execId === '') throw invalid('exec id cannot be empty');
+  const problem = identifierProblem(execId);
+  if (problem !== undefined) throw invalid(`invalid exec id ${execId.slice(0, 256)}: ${problem}`);
 }
 
 /** A FIFO's path or a log URI, as the shim will read it. @throws Failure InvalidArgument */

@@ -9,7 +9,7 @@ import type { ContainerRecords } from './container-record.ts';
 import type { Timeouts } from './host.ts';
 import { limitOf, listTasks, processOf, taskMetrics } from './inquiry.ts';
 import type { TaskManager } from './manager.ts';
-import { requireMounts, requirePath } from './request.ts';
+import { requireExecId, requireMounts, requirePath } from './request.ts';
 import type { Task } from './task.ts';
 import { waitForExit } from './wait.ts';
 
@@ -106,8 +106,7 @@ export function tasksService(
     async exec(request, call) {
       const task = await taskOf(request, call);
       const { execId, stdin, stdout, stderr, terminal, spec } = request;
-      if (execId === '') throw new Failure('InvalidArgument', 'exec id cannot be empty: invalid argument');
-      validateIdentifier(execId);
+      requireExecId(execId);
       for (const path of [stdin, stdout, stderr]) requirePath(path);
       await task.connection.call('exec', { id: task.id, execId, stdin, stdout, stderr, terminal, spec }, limitOf(call));
       return {};

@@ -1,10 +1,10 @@
 /** The FIFO `<bundle>/log`: a shim writes its log to it, and each line becomes a line of the daemon's. */
 
-import { constants, openSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Log } from 'troupe/plugin';
-import { isErrno, mkfifo } from 'troupe/sys';
+import { AT_FDCWD, isErrno, mkfifo, openat } from 'troupe/sys';
 
 /** A line is cut here; a shim of containerd writes lines of a few hundred bytes. */
 const maxLineBytes = 8 << 10;
@@ -35,7 +35,8 @@ export class ShimLog {
     } catch (error) {
       if (!isErrno(error, 'EEXIST')) throw error;
     }
-    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    // Not by node:fs: a worker keeps a list of what that opened, and the socket closes it without a word.
+    const fd = openat(AT_FDCWD, path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     this.#socket = new Socket({ fd, readable: true, writable: false });
     this.#socket.on('data', (chunk: Buffer) => this.#read(chunk));
     this.#socket.on('error', () => this.#socket.destroy());

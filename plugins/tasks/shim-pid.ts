@@ -57,12 +57,17 @@ export function isRunning({ pid, startTime }: ShimPid): boolean {
 /** SIGTERM, and SIGKILL when that has no effect in `patience` ms. Resolves when the process is gone, or would not go in as long again. */
 export async function endProcess(process: ShimPid, patience: number): Promise<boolean> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    if (!send(process, signal)) return true;
-    const deadline = performance.now() + patience;
-    while (performance.now() < deadline) {
-      if (!isRunning(process)) return true;
-      await delay(10);
-    }
+    if (!send(process, signal) || (await goneWithin(process, patience))) return true;
+  }
+  return false;
+}
+
+/** Whether the process is gone after at most `limit` ms. */
+export async function goneWithin(process: ShimPid, limit: number): Promise<boolean> {
+  const deadline = performance.now() + limit;
+  for (let pause = 1; performance.now() < deadline; pause = Math.min(2 * pause, 20)) {
+    if (!isRunning(process)) return true;
+    await delay(pause);
   }
   return !isRunning(process);
 }

@@ -78,7 +78,7 @@ export function runShim(host: TasksHost, command: ShimCommand): Promise<ShimOutp
     else resolve({ code, signal: ended, stdout: Buffer.concat(stdout), stderr });
   };
   child.on('error', (error: NodeJS.ErrnoException) => {
-    failure ??= new Failure('Unknown', `fork/exec ${binary}: ${systemWords(error)}: unknown`, { cause: error });
+    failure ??= new Failure('Unknown', `: fork/exec ${binary}: ${systemWords(error)}: unknown`, { cause: error });
     finish(null, null);
   });
   child.on('exit', (code, ended) => {
