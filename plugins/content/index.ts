@@ -23,7 +23,7 @@ export default definePlugin<Config, State>({
     let config = ctx.config;
     const store = new Store(ctx.records);
     const disk = new Disk(ctx.root);
-    const writers = new Writers(store, disk, ctx.exclusive, () => config.content_sharing_policy);
+    const writers = new Writers(store, disk, ctx.exclusive, () => store.sharingPolicy(config.content_sharing_policy));
     let active = new AbortController();
     let trash: Trash | undefined;
     const warn = (error: Error) => {

@@ -1,11 +1,9 @@
 /** containerd.services.content.v1.Content */
-import { Failure, failpoint, type Call, type Service } from 'troupe/plugin';
+import { Failure, failpoint, type Service } from 'troupe/plugin';
 import {
   type ContentDefinition,
   type ListContentResponse,
   WriteAction,
-  type WriteContentRequest,
-  type WriteContentResponse,
 } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { type Digest, digestProblem } from '../lib/digest/digest.ts';
 import { parseFieldMask } from '../lib/fieldmask/fieldmask.ts';
@@ -13,11 +11,11 @@ import { parseFilters } from '../lib/filter/filter.ts';
 import { quote } from '../lib/identifier/quote.ts';
 import { copyLabels, mergeLabels, validateLabels } from '../lib/label/label.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
-import { infoAdaptor, statusAdaptor, toInfo, toStatus, toWriteResponse } from './convert.ts';
+import { infoAdaptor, statusAdaptor, toInfo, toStatus } from './convert.ts';
 import type { Disk } from './disk.ts';
 import { readBlob } from './reader.ts';
 import type { Store } from './store.ts';
-import type { Writer } from './writer.ts';
+import { WriteSession } from './write-session.ts';
 import type { Writers } from './writers.ts';
 
 /** Infos per message of List. */
@@ -129,63 +127,6 @@ export function contentService(
       return {};
     },
   };
-}
-
-/** One stream of Write: its writer, and what the client has said so far of total and digest. */
-class WriteSession {
-  readonly #writer: Writer;
-  #total = 0n;
-  #expected = '';
-  #first = true;
-
-  private constructor(writer: Writer) {
-    this.#writer = writer;
-  }
-
-  static async open(
-    writers: Writers,
-    { ref, total, expected }: WriteContentRequest,
-    call: Call,
-  ): Promise<WriteSession> {
-    if (ref === '') throw new Failure('InvalidArgument', 'first message must have a reference: invalid argument');
-    const { lease, signal } = call;
-    const namespace = requireNamespace(call);
-    return new WriteSession(await writers.open({ namespace, ref, total, expected, lease, signal }));
-  }
-
-  async step(request: WriteContentRequest): Promise<WriteContentResponse> {
-    if (request.total > 0n) this.#total = request.total;
-    if (request.expected !== '') {
-      this.#expected = request.expected;
-      // Opening has looked already.
-      if (!this.#first) await this.#writer.refuseKnown(request.expected);
-    }
-    this.#first = false;
-    switch (request.action) {
-      case WriteAction.STAT:
-        break;
-      case WriteAction.COMMIT:
-        validateLabels(request.labels, 'info.Labels');
-        await this.#write(request);
-        await this.#writer.commit(this.#total, this.#expected, copyLabels(request.labels));
-        break;
-      case WriteAction.WRITE:
-        await this.#write(request);
-        break;
-      default:
-        throw new Failure('InvalidArgument', `write action ${request.action}: invalid argument`);
-    }
-    return toWriteResponse(this.#writer, request.action, this.#total);
-  }
-
-  close(): Promise<void> {
-    return this.#writer.close();
-  }
-
-  async #write({ offset, data }: WriteContentRequest): Promise<void> {
-    await this.#writer.seek(offset);
-    await this.#writer.append(data);
-  }
 }
 
 function parse(text: string): Digest {

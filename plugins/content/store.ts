@@ -1,5 +1,5 @@
 /**
- * All SQL of content, reads and writes:
+ * All SQL of content, reads and writes (that of ingests is in ingest-store.ts):
  *
  *     content_blob    (ns, digest)    size, created, updated, labels      what is whole; the file is shared by all namespaces that list it
  *     content_ingest  (ns, ref)       directory, expected, expires        what is on its way
@@ -8,12 +8,12 @@
  * Rows say what exists, the files of disk.ts hold the bytes. The order that keeps them together: a blob's file is in place and synced
  * before its row, and goes after the last row; an ingest's directory is there before its row, and goes after it.
  */
-import { Failure, failpoint, type LeaseResource, type Records, recordEvent, type Statement } from 'troupe/plugin';
+import { Failure, type Records, recordEvent } from 'troupe/plugin';
 import { ContentDelete } from 'troupe/proto/containerd/events/content.ts';
 import type { Digest } from '../lib/digest/digest.ts';
-import { quote } from '../lib/identifier/quote.ts';
 import { decodeLabels, encodeLabels, type Labels } from '../lib/label/label.ts';
 import { nowNanoseconds } from '../lib/timestamp/timestamp.ts';
+import { deleteIngestStatement, IngestStore, membership, unlease } from './ingest-store.ts';
 
 export interface Blob {
   readonly digest: Digest;
@@ -22,13 +22,6 @@ export interface Blob {
   readonly created: bigint;
   readonly updated: bigint;
   readonly labels: Labels;
-}
-
-export interface IngestRow {
-  readonly ns: string;
-  readonly ref: string;
-  readonly directory: string;
-  readonly expected: string;
 }
 
 interface BlobRow {
@@ -45,14 +38,14 @@ export type SharingPolicy = 'shared' | 'isolated';
 /** As the migration's triggers write it. */
 const owner = 'io.containerd.content.v1.content';
 const columns = 'digest, size, created, updated, labels';
-/** How long an ingest without a lease is kept, ns. */
-const ingestLifetime = 24n * 3_600_000_000_000n;
 
 export class Store {
   readonly #records: Records;
+  readonly ingests: IngestStore;
 
   constructor(records: Records) {
     this.#records = records;
+    this.ingests = new IngestStore(records);
   }
 
   /** @throws Failure NotFound */
@@ -81,6 +74,14 @@ export class Store {
         limit,
       )
       .map(fromRow);
+  }
+
+  /** containerd has the key in its metadata plugin, whose place records takes and which may have noted it. The stricter one counts. */
+  sharingPolicy(configured: SharingPolicy): SharingPolicy {
+    const noted = this.#records.get<{ value: string }>(
+      "SELECT value FROM records_meta WHERE key = 'content_sharing_policy'",
+    );
+    return noted?.value === 'isolated' ? 'isolated' : configured;
   }
 
   /** The same content as another namespace has it, when the policy lets this one take it over. */
@@ -149,77 +150,8 @@ export class Store {
           otherwise: contentNotFound(digest),
         },
       ],
-      ...this.#unlease(namespace, lease, { type: 'content', id: digest }),
+      ...unlease(this.#records, namespace, lease, { type: 'content', id: digest }),
       events: [recordEvent(namespace, '/content/delete', ContentDelete, { digest })],
-    });
-  }
-
-  ingests(namespace: string): IngestRow[] {
-    return this.#records.all<IngestRow>(
-      'SELECT ns, ref, directory, expected FROM content_ingest WHERE ns = ? ORDER BY ref',
-      namespace,
-    );
-  }
-
-  allIngests(): IngestRow[] {
-    return this.#records.all<IngestRow>('SELECT ns, ref, directory, expected FROM content_ingest');
-  }
-
-  findIngest(namespace: string, ref: string): IngestRow | undefined {
-    return this.#records.get<IngestRow>(
-      'SELECT ns, ref, directory, expected FROM content_ingest WHERE ns = ? AND ref = ?',
-      namespace,
-      ref,
-    );
-  }
-
-  findIngestDirectory(directory: string): IngestRow | undefined {
-    return this.#records.get<IngestRow>(
-      'SELECT ns, ref, directory, expected FROM content_ingest WHERE directory = ?',
-      directory,
-    );
-  }
-
-  /** Makes the row, or renews it: a lease or a day from now keeps it. @throws Failure NotFound for an unknown lease. */
-  async putIngest(row: IngestRow, lease: string): Promise<void> {
-    failpoint('content.ingest.before-record');
-    await this.#records.commit({
-      statements: [
-        {
-          sql: `INSERT INTO content_ingest (ns, ref, directory, expected, expires) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT (ns, ref) DO UPDATE SET expected = excluded.expected, expires = coalesce(excluded.expires, expires)`,
-          params: [
-            row.ns,
-            row.ref,
-            row.directory,
-            row.expected,
-            lease === '' ? nowNanoseconds() + ingestLifetime : null,
-          ],
-        },
-      ],
-      namespace: row.ns,
-      ...membership(row.ns, lease, [{ type: 'ingests', id: row.ref }]),
-    });
-    failpoint('content.ingest.after-record');
-  }
-
-  /** @throws Failure NotFound `reference REF: not found` */
-  async deleteIngest(namespace: string, ref: string, lease: string): Promise<void> {
-    failpoint('content.abort.before-record');
-    await this.#records.commit({
-      statements: [deleteIngestStatement(namespace, ref)],
-      ...this.#unlease(namespace, lease, { type: 'ingests', id: ref }),
-    });
-    failpoint('content.abort.after-record');
-  }
-
-  async forgetIngests(rows: readonly IngestRow[]): Promise<void> {
-    if (rows.length === 0) return;
-    await this.#records.commit({
-      statements: rows.map(({ ns, ref }) => ({
-        sql: 'DELETE FROM content_ingest WHERE ns = ? AND ref = ?',
-        params: [ns, ref],
-      })),
     });
   }
 
@@ -311,19 +243,6 @@ export class Store {
       },
     };
   }
-
-  /** Only when the lease holds it: leaving a lease that is gone is no failure. */
-  #unlease(namespace: string, lease: string, resource: LeaseResource) {
-    if (lease === '') return {};
-    const held = this.#records.get(
-      'SELECT 1 FROM records_lease_resource WHERE ns = ? AND lease = ? AND type = ? AND id = ?',
-      namespace,
-      lease,
-      resource.type,
-      resource.id,
-    );
-    return held === undefined ? {} : { lease: { namespace, id: lease, remove: [resource] } };
-  }
 }
 
 const raced = new Failure('Aborted', 'changed meanwhile: aborted');
@@ -334,29 +253,6 @@ export function contentNotFound(digest: string): Failure {
 
 export function contentExists(digest: string): Failure {
   return new Failure('AlreadyExists', `content ${digest}: already exists`);
-}
-
-export function ingestNotFound(ref: string): Failure {
-  return new Failure('NotFound', `reference ${shorten(ref)}: not found`);
-}
-
-/** A ref in a message: free text of any length. */
-export function shorten(ref: string): string {
-  const text = quote(ref.length > 200 ? `${ref.slice(0, 200)}…` : ref);
-  return text.slice(1, -1) === ref ? ref : text;
-}
-
-function deleteIngestStatement(namespace: string, ref: string): Statement {
-  return {
-    sql: 'DELETE FROM content_ingest WHERE ns = ? AND ref = ?',
-    params: [namespace, ref],
-    rows: 1,
-    otherwise: ingestNotFound(ref),
-  };
-}
-
-function membership(namespace: string, lease: string, add: readonly LeaseResource[]) {
-  return lease === '' ? {} : { lease: { namespace, id: lease, add } };
 }
 
 function sharedSql(policy: SharingPolicy): string {

@@ -47,9 +47,9 @@ export class Trash {
 
   /** Brings records and ingest directories to one state. Before anybody writes. */
   async reconcileIngests(): Promise<void> {
-    const rows = this.#store.allIngests();
+    const rows = this.#store.ingests.all();
     const lost = rows.filter((row) => readStatus(this.#disk, row.directory) === undefined);
-    await this.#store.forgetIngests(lost);
+    await this.#store.ingests.forget(lost);
     const known = new Set(rows.filter((row) => !lost.includes(row)).map((row) => row.directory));
     const leftovers = this.#disk.ingestDirectories().filter((directory) => !known.has(directory));
     for (const directory of leftovers) this.#disk.removeIngest(directory);
@@ -139,7 +139,7 @@ export class Trash {
       `ref:${name.slice(slash + 1)}`,
       () => {
         // The ref may be in use again, and its directory has the same name.
-        if (this.#store.findIngestDirectory(directory) === undefined) this.#disk.removeIngest(directory);
+        if (this.#store.ingests.findDirectory(directory) === undefined) this.#disk.removeIngest(directory);
       },
       this.#signal,
     );

@@ -11,7 +11,8 @@ import type { Labels } from '../lib/label/label.ts';
 import { nowNanoseconds } from '../lib/timestamp/timestamp.ts';
 import type { Disk } from './disk.ts';
 import { Ingest } from './ingest.ts';
-import { contentExists, ingestNotFound, type SharingPolicy, type Store, shorten } from './store.ts';
+import { ingestNotFound, shorten } from './ingest-store.ts';
+import { contentExists, type SharingPolicy, type Store } from './store.ts';
 import type { Exclusive, OpenRequest } from './writers.ts';
 
 export interface WriterOptions extends OpenRequest {
@@ -217,7 +218,7 @@ export class Writer {
           ? Ingest.create(disk, directory, options)
           : await Ingest.copyOf(disk, directory, expected as Digest, options);
       this.#ingest = ingest;
-      await store.putIngest({ ns: namespace, ref, directory, expected }, lease);
+      await store.ingests.put({ ns: namespace, ref, directory, expected }, lease);
       this.#shared = undefined;
       return ingest;
     } catch (error) {
@@ -230,7 +231,7 @@ export class Writer {
   async #discard(): Promise<void> {
     const { store, namespace, ref, lease } = this.#options;
     if (this.#ingest === undefined) return;
-    await store.deleteIngest(namespace, ref, lease).catch((error) => {
+    await store.ingests.delete(namespace, ref, lease).catch((error) => {
       if (!Failure.is(error, 'NotFound')) throw error;
     });
     this.#drop();

@@ -11,7 +11,8 @@ import { digestAlgorithm, isDigest } from '../lib/digest/digest.ts';
 import { formatRfc3339, nowNanoseconds } from '../lib/timestamp/timestamp.ts';
 import type { Disk } from './disk.ts';
 import { Ingest, readStatus } from './ingest.ts';
-import { contentExists, ingestNotFound, type SharingPolicy, type Store, shorten } from './store.ts';
+import { ingestNotFound, shorten } from './ingest-store.ts';
+import { contentExists, type SharingPolicy, type Store } from './store.ts';
 import { Writer } from './writer.ts';
 
 export type Exclusive = <T>(name: string, work: () => Promise<T> | T, signal?: AbortSignal) => Promise<T>;
@@ -92,12 +93,12 @@ export class Writers {
   /** @throws Failure NotFound `reference REF: not found` */
   async abort(request: Omit<OpenRequest, 'total' | 'expected'>): Promise<void> {
     const { namespace, ref, lease } = request;
-    if (this.#store.findIngest(namespace, ref) === undefined) throw ingestNotFound(ref);
+    if (this.#store.ingests.find(namespace, ref) === undefined) throw ingestNotFound(ref);
     const key = `${namespace}/${ref}`;
     await this.#active.get(key)?.abandon();
     const release = await this.#lock(key, request);
     try {
-      await this.#store.deleteIngest(namespace, ref, lease);
+      await this.#store.ingests.delete(namespace, ref, lease);
       this.#disk.removeIngest(this.#disk.ingestDirectory(namespace, ref));
     } finally {
       release();
@@ -106,7 +107,7 @@ export class Writers {
 
   /** @throws Failure NotFound `could not get status for ref "REF": reference REF: not found` */
   status(namespace: string, ref: string): IngestStatus {
-    const row = this.#store.findIngest(namespace, ref);
+    const row = this.#store.ingests.find(namespace, ref);
     const status = row && this.#status(row);
     if (status === undefined)
       throw new Failure(
@@ -117,7 +118,7 @@ export class Writers {
   }
 
   statuses(namespace: string): IngestStatus[] {
-    return this.#store.ingests(namespace).flatMap((row) => this.#status(row) ?? []);
+    return this.#store.ingests.of(namespace).flatMap((row) => this.#status(row) ?? []);
   }
 
   /** Closes all of them; for the end of a generation. */
@@ -141,7 +142,7 @@ export class Writers {
       // A blob whose file is damaged may be uploaded again: the record alone must not stand in the way of healing it.
       if (blob !== undefined && this.#disk.hasBlob(blob.digest, blob.size)) {
         if (await this.#store.leaseBlob(namespace, expected, lease)) throw contentExists(expected);
-      } else if (blob === undefined && isDigest(expected) && this.#store.findIngest(namespace, ref) === undefined) {
+      } else if (blob === undefined && isDigest(expected) && this.#store.ingests.find(namespace, ref) === undefined) {
         const shared = this.#store.findShared(namespace, expected, this.#policy());
         // A size that disagrees is for the upload and its digest to settle.
         if (shared !== undefined && (total <= 0n || total === shared.size) && this.#disk.hasBlob(expected, shared.size))
@@ -151,11 +152,11 @@ export class Writers {
 
     const directory = this.#disk.ingestDirectory(namespace, ref);
     const algorithm = isDigest(expected) ? digestAlgorithm(expected) : 'sha256';
-    const known = this.#store.findIngest(namespace, ref) !== undefined;
+    const known = this.#store.ingests.find(namespace, ref) !== undefined;
     let ingest = known ? await Ingest.resume(this.#disk, directory, { total, algorithm, signal }) : undefined;
     ingest ??= Ingest.create(this.#disk, directory, { ref: `${namespace}/${ref}`, total, algorithm });
     try {
-      await this.#store.putIngest(
+      await this.#store.ingests.put(
         { ns: namespace, ref, directory, expected: isDigest(expected) ? expected : '' },
         lease,
       );

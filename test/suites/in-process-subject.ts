@@ -1,13 +1,12 @@
 /** One plugin of records in the test's thread, with leases and collection beside it: where a suite runs first. */
 import type { ExecutionContext } from 'ava';
-import type { Client, PluginDefinition, Service, ServiceDefinition } from 'troupe/plugin';
+import type { Call, Client, PluginDefinition, Service, ServiceDefinition } from 'troupe/plugin';
 import { LeasesDefinition } from 'troupe/proto/containerd/services/leases/v1/leases.ts';
 import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
 import leases from '../../plugins/leases/index.ts';
-import { Changes } from '../../plugins/records/changes.ts';
 import { collect } from '../../plugins/records/collect.ts';
-import { recordsService } from '../../plugins/records/service.ts';
 import { type InProcess, inProcess, type Running } from '../helpers/in-process.ts';
+import type { TestRecords } from '../helpers/records.ts';
 import { direct } from './direct.ts';
 import type { SeenEvent, Subject } from './subject.ts';
 
@@ -36,16 +35,10 @@ export async function useSubject<D extends ServiceDefinition, C, S>(
 ): Promise<InProcessSubject<D>> {
   const daemon = inProcess(t, noun, 'leases');
   const { records } = daemon;
-  const changes = new Changes(records.engine.database);
-  records.engine.onBatch(() => changes.look());
-  daemon.serve(
-    RecordsDefinition,
-    recordsService(() => ({
-      engine: records.engine,
-      changes,
-      collect: () => collect(records.engine, { thread: false }),
-    })),
-  );
+  daemon.serve(RecordsDefinition, {
+    changes: (_request: unknown, call: Call) => follow(records.engine, call.signal),
+    collect: () => collect(records.engine, { thread: false }),
+  });
   await daemon.add(leases, { id: 'leases', prefix: 'leases' });
   await prepare?.(daemon);
   const plugin = await daemon.add(definition, { id, prefix: noun, config });
@@ -82,4 +75,26 @@ export async function useSubject<D extends ServiceDefinition, C, S>(
 /** A client straight to a running plugin. */
 export function clientOf<D extends ServiceDefinition>(contract: D, plugin: Running): Client<D> {
   return direct(contract, plugin.instance.serve[contract.fullName] as Service<D>);
+}
+
+/** One message now and one after each batch, or after several while nobody asks. */
+async function* follow(engine: TestRecords['engine'], signal: AbortSignal): AsyncGenerator<{ sequence: bigint }> {
+  let news = true;
+  let wake = () => {};
+  const notify = () => {
+    news = true;
+    wake();
+  };
+  signal.addEventListener('abort', notify);
+  const off = engine.onBatch(notify);
+  try {
+    while (!signal.aborted) {
+      if (!news) await new Promise<void>((resolve) => (wake = resolve));
+      if (signal.aborted) return;
+      news = false;
+      yield { sequence: 0n };
+    }
+  } finally {
+    off();
+  }
 }
