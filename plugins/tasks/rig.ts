@@ -251,7 +251,16 @@ export function specOf(
       process: { user: { uid: 0, gid: 0 }, args, env: ['PATH=/bin'], cwd: '/', terminal: false },
       root: { path: rootfs },
       hostname: 'box',
-      mounts: [{ destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] }],
+      mounts: [
+        { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+        { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755'] },
+        {
+          destination: '/dev/pts',
+          type: 'devpts',
+          source: 'devpts',
+          options: ['newinstance', 'ptmxmode=0666', 'mode=0620'],
+        },
+      ],
       linux: {
         cgroupsPath: `/${namespace}/${id}`,
         namespaces: ['pid', 'ipc', 'uts', 'mount'].map((type) => ({ type })),
