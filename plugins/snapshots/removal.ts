@@ -4,13 +4,14 @@
  * A trash row stays until its directory is out of sight, so removal is repeated until it has happened; the rows themselves are forgotten
  * in batches, later: nobody waits for that.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Call, Failure, failpoint, type PluginContext } from 'troupe/plugin';
-import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
 import type { RemoveSnapshotRequest } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { lockOf } from './prepare.ts';
 import type { Snapshotters } from './snapshotters.ts';
-import { hasChild, type SnapshotStore, type TrashRow } from './store.ts';
+import { hasChild, type SnapshotStore } from './store.ts';
 
 export interface Removing {
   readonly ctx: Pick<PluginContext, 'exclusive'>;
@@ -18,6 +19,11 @@ export interface Removing {
   readonly snapshotters: Snapshotters;
   readonly trash: TrashCollector;
 }
+
+/** Between two looks at the trash, however many commits there are: what the collector took may wait that long. */
+const LOOK_MS = 250;
+/** From a directory's end to that of its row, so that many rows go in one commit. */
+const FORGET_MS = 1000;
 
 export async function remove(at: Removing, request: RemoveSnapshotRequest, call: Call): Promise<void> {
   const snapshotter = await at.snapshotters.get(request.snapshotter);
@@ -41,7 +47,7 @@ export async function remove(at: Removing, request: RemoveSnapshotRequest, call:
     },
     call.signal,
   );
-  await at.trash.collect([String(id)]);
+  await at.trash.remove({ id: String(id), snapshotter: snapshotter.name });
   failpoint('snapshots.remove.reply');
 }
 
@@ -49,7 +55,9 @@ export class TrashCollector {
   readonly #ctx: Pick<PluginContext, 'call' | 'log' | 'signal'>;
   readonly #store: SnapshotStore;
   readonly #snapshotters: Snapshotters;
-  readonly #gone = new Set<number>();
+  /** Ids of directories that are gone and whose rows are not. */
+  readonly #gone = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
   #forgetting: Promise<void> = Promise.resolve();
   #following: AbortController | undefined;
 
@@ -63,71 +71,70 @@ export class TrashCollector {
   follow(): void {
     const following = new AbortController();
     this.#following = following;
-    void this.#follow(following.signal);
+    void this.#follow(AbortSignal.any([following.signal, this.#ctx.signal]));
   }
 
-  /** Lets go of the feed and of the rows: what is not forgotten now is found again by the next to follow. */
+  /** Lets go of the feed; what is not forgotten then is found again by the next to follow. */
   async stop(): Promise<void> {
     this.#following?.abort();
-    await this.#forgetting;
+    await this.#forget();
   }
 
-  async #follow(stopped: AbortSignal): Promise<void> {
-    const signal = AbortSignal.any([stopped, this.#ctx.signal]);
+  /** Waits for one change at a time, so that a busy daemon wakes this thread a few times a second and an idle one never. */
+  async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        const changes = this.#ctx.call(RecordsDefinition).changes({}, { signal });
+        const changes = this.#ctx.call(RecordsDefinition).changes({}, { signal })[Symbol.asyncIterator]();
+        const change = changes.next();
         // What was there before the feed began.
         await this.collect();
-        for await (const _ of changes) await this.collect();
+        await change;
+        await changes.return?.();
+        await this.collect();
       } catch (error) {
         if (signal.aborted) return;
-        this.#ctx.log.warn('feed of changes broke, trash is looked at again in a second', { error: String(error) });
+        this.#ctx.log.warn('feed of changes broke, trash is looked at again soon', { error: String(error) });
       }
-      await pause(1000, signal);
+      await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
     }
   }
 
-  /** Removes the directories of all trash rows, or of those with these ids. A snapshotter that cannot be asked keeps its rows. */
-  async collect(ids?: readonly string[]): Promise<void> {
-    const rows = this.#store.trash().filter((row) => !this.#gone.has(row.seq) && (ids?.includes(row.id) ?? true));
-    await Promise.all(rows.map((row) => this.#remove(row)));
-    if (this.#gone.size > 0) this.#forgetting = this.#forgetting.then(() => this.#forget());
+  /** Removes the directories of all trash rows. */
+  async collect(): Promise<void> {
+    const rows = this.#store.trash().filter(({ id }) => !this.#gone.has(id));
+    await Promise.all(rows.map((row) => this.remove(row)));
   }
 
-  async #remove(row: TrashRow): Promise<void> {
+  /** Removes the directory of one. It stays in the trash when its snapshotter cannot be asked. */
+  async remove(trash: { readonly id: string; readonly snapshotter: string }): Promise<void> {
+    const { id, snapshotter } = trash;
     try {
-      const { client } = await this.#snapshotters.get(row.snapshotter);
-      await client.remove({ id: row.id }, { signal: this.#ctx.signal });
-      this.#gone.add(row.seq);
+      const { client } = await this.#snapshotters.get(snapshotter);
+      await client.remove({ id }, { signal: this.#ctx.signal });
+      this.#gone.add(id);
+      this.#timer ??= setTimeout(() => void this.#forget(), FORGET_MS).unref();
     } catch (error) {
       if (this.#ctx.signal.aborted) return;
-      this.#ctx.log.warn('directory of a removed snapshot is left for now', { ...row, error: String(error) });
+      this.#ctx.log.warn('directory of a removed snapshot is left for now', { id, snapshotter, error: String(error) });
     }
   }
 
-  async #forget(): Promise<void> {
-    const seqs = [...this.#gone];
-    if (seqs.length === 0) return;
-    failpoint('snapshots.trash.forget');
-    try {
-      await this.#store.forget(seqs);
-      for (const seq of seqs) this.#gone.delete(seq);
-    } catch (error) {
-      // The rows are found again at the next start, and then there is no directory: nothing to do.
-      this.#ctx.log.debug('trash rows are left for now', { error: String(error) });
-    }
+  /** Never rejects: rows that stay are found again, and then there is no directory and nothing to do. */
+  #forget(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#forgetting = this.#forgetting.then(async () => {
+      const gone = new Set(this.#gone);
+      if (gone.size === 0) return;
+      failpoint('snapshots.trash.forget');
+      try {
+        const rows = this.#store.trash().filter(({ id }) => gone.has(id));
+        await this.#store.forget(rows.map(({ seq }) => seq));
+        for (const id of gone) this.#gone.delete(id);
+      } catch (error) {
+        this.#ctx.log.debug('trash rows are left for now', { error: String(error) });
+      }
+    });
+    return this.#forgetting;
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end);
-  });
 }

@@ -270,9 +270,9 @@ export class SnapshotStore {
 
   /** The directories are gone. */
   async forget(seqs: readonly number[]): Promise<void> {
-    await this.#records.commit({
-      statements: seqs.map((seq) => ({ sql: 'DELETE FROM records_trash WHERE seq = ?', params: [seq] })),
-    });
+    if (seqs.length === 0) return;
+    const sql = 'DELETE FROM records_trash WHERE seq IN (SELECT value FROM json_each(?))';
+    await this.#records.commit({ statements: [{ sql, params: [JSON.stringify(seqs)] }] });
   }
 }
 
