@@ -123,6 +123,47 @@ test('a sweep that meets an upload of the same digest leaves the file', async (t
   t.is((await read(subject, digest)).toString(), 'x');
 });
 
+test('a sweep that meets a new ingest of the same ref leaves its directory', async (t) => {
+  const subject = await use(t);
+  const { daemon } = subject;
+  await partial(subject, 'r', 'old');
+  const held = Promise.withResolvers<void>();
+  const holding = locks.request(`ref:${subject.namespace}/r`, () => held.promise);
+  const rows = daemon.records.rows<{ directory: string }>('SELECT directory FROM content_ingest');
+  const content = daemon.records.as('content');
+  await content.commit({ statements: [{ sql: "DELETE FROM content_gc_node WHERE kind = 'ingest'" }] });
+  t.is(daemon.records.rows('records_trash').length, 1);
+  // Whoever has the ref now has made it again.
+  await content.commit({
+    statements: [
+      {
+        sql: "INSERT INTO content_ingest (ns, ref, directory) VALUES (?, 'r', ?)",
+        params: [subject.namespace, rows[0]!.directory],
+      },
+    ],
+  });
+  held.resolve();
+  await holding;
+  await eventually(t, 'the row is done with', () => daemon.records.rows('records_trash').length === 0);
+  const { status } = await subject.client.status({ ref: 'r' }, within(subject));
+  t.is(status?.offset, 3n);
+});
+
+test('an upload waits for a removal of the same digest', async (t) => {
+  const subject = await use(t);
+  const order: string[] = [];
+  const held = Promise.withResolvers<void>();
+  const holding = locks.request(`digest:${sha256('waits')}`, () => held.promise);
+  const storing = store(subject, 'waits').then(() => order.push('stored'));
+  await eventually(t, 'its bytes are there', () => ingests(subject.daemon).length === 1);
+  // Long enough for an upload that does not wait.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  order.push('removed');
+  held.resolve();
+  await Promise.all([holding, storing]);
+  t.deepEqual(order, ['removed', 'stored']);
+});
+
 test('deleting and uploading the same content over and over never loses it', async (t) => {
   const subject = await use(t);
   for (let i = 0; i < 50; i += 1) {
