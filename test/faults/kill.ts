@@ -7,7 +7,8 @@ import { fullMix, members } from './mix.ts';
 import { Random } from './random.ts';
 import type { Report } from './report.ts';
 import { Rig } from './rig.ts';
-import { renderProblem, startAndCheck } from './verdict.ts';
+import { renderProblem } from './turn.ts';
+import { startAndCheck } from './verdict.ts';
 
 export interface KillOptions {
   readonly images: ImageSet;
@@ -35,7 +36,7 @@ export async function killRuns(report: Report, options: KillOptions): Promise<vo
       await rig.importBase();
       for (let number = 0; number < runners; number++)
         await rig.once(`runner-${number}`, (turn) => startRunner(turn, `runner-${number}`));
-      return (await rig.check()).breaches;
+      return rig.warmUp(members(fullMix));
     });
     for (let number = 1; ready && number <= kills; number++) {
       const delay = random.between(5, spanMs);

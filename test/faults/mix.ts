@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { containers } from './clients/containers.ts';
 import { contents } from './clients/contents.ts';
+import { diffs } from './clients/diffs.ts';
 import { heavy } from './clients/heavy.ts';
 import { imports } from './clients/imports.ts';
 import { leases } from './clients/leases.ts';
@@ -28,6 +29,7 @@ const kinds: Readonly<Record<string, Client>> = {
   runs,
   sundries,
   heavy,
+  diffs,
   undertaker,
 };
 

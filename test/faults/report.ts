@@ -41,7 +41,8 @@ export class Report {
     try {
       faults = await work();
     } catch (error) {
-      faults = [error instanceof Error ? (error.stack ?? error.message) : String(error)];
+      const lines = String(error instanceof Error ? error.stack : error).split('\n');
+      faults = [lines.slice(0, 8).join('\n    ')];
     }
     const seconds = (performance.now() - began) / 1000;
     const { scenario, name, replay } = about;

@@ -21,7 +21,7 @@ import type { Resources } from './checker/subject.ts';
 import { Disk, type DiskKind } from './disk.ts';
 import type { ImageSet } from './images.ts';
 import { type Member, Mix } from './mix.ts';
-import { type Ground, Turn } from './turn.ts';
+import { type Ground, renderProblem, Turn } from './turn.ts';
 
 const checker = fileURLToPath(new URL('./checker/main.ts', import.meta.url));
 
@@ -46,9 +46,13 @@ export class Rig {
   readonly images: ImageSet;
   readonly ground: Ground;
   readonly #options: RigOptions;
-  /** Of the daemon when it has just started and nothing is asked of it. */
+  /** Of the daemon when it has done everything once and nothing is asked of it. */
   baseline: Resources | undefined;
   epoch = 0;
+  /** Starts that ended because the machine was too busy. */
+  crowded = 0;
+  /** Points whose error nobody mentioned, though death there shows that they are passed. */
+  readonly quiet: string[] = [];
   #daemon: Daemon | undefined;
   #mixes: Mix[] = [];
 
@@ -91,13 +95,33 @@ export class Rig {
     }
   }
 
-  /** Starts it, and the first time notes what it needs when it has nothing to do. */
-  async start(): Promise<void> {
-    await this.launch();
-    if (this.baseline !== undefined) return;
-    // What it has to begin with is there when it has answered everything once.
-    await this.check();
+  /**
+   * Starts it and waits until it serves. On a machine that is so busy that a thread is not scheduled within the ten seconds a plugin has for its start,
+   * it is started again, and {@link crowded} says how often.
+   */
+  async start(env: NodeJS.ProcessEnv = {}): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.launch(env);
+        return;
+      } catch (error) {
+        if (attempt === 3 || !this.log.some((line) => /has not answered \w+ within 10000 ms/.test(line))) throw error;
+        this.crowded += 1;
+      }
+    }
+  }
+
+  /**
+   * Lets everybody do each thing once, and notes what the daemon keeps open when it is quiet again: pools and connections are made when they are first used.
+   * @returns what went wrong
+   */
+  async warmUp(who: readonly Member[]): Promise<string[]> {
+    const mix = this.mix(who, 1);
+    await mix.finished();
+    mix.abandon();
+    const { breaches } = await this.check();
     this.baseline = measureResources(this.daemon.pid);
+    return [...mix.problems.map(renderProblem), ...breaches];
   }
 
   /** The base image, which every container stands on. */

@@ -18,8 +18,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { failpointRuns, failpoints } from './failpoints.ts';
+import { filesRuns } from './files.ts';
+import { fullRun } from './full.ts';
 import { makeImages } from './images.ts';
 import { killRuns } from './kill.ts';
+import { powerRuns } from './power.ts';
 import { Report } from './report.ts';
 
 const { values } = parseArgs({
@@ -54,6 +58,17 @@ try {
     for (let left = count(50), batch = 0; left > 0; left -= 10, batch++)
       await killRuns(report, { images, seed: seed + batch, kills: Math.min(10, left), runners: 3 });
   }
+  if (wanted('failpoints')) {
+    const points = values.point.length > 0 ? values.point : failpoints();
+    for (const mode of ['kill', 'error'] as const)
+      if (values.mode.includes(mode)) await failpointRuns(report, { images, seed, points, mode });
+  }
+  if (wanted('power')) {
+    for (let left = count(25), batch = 0; left > 0; left -= 5, batch++)
+      await powerRuns(report, { images, seed: seed + batch, cuts: Math.min(5, left) });
+  }
+  if (wanted('full')) for (const disk of ['tmpfs', 'ext4'] as const) await fullRun(report, { images, seed, disk });
+  if (wanted('files')) await filesRuns(report, { images, seed, spare: [200, 50, 20, 8, 2, 0] });
 } finally {
   rmSync(directory, { recursive: true, force: true });
 }

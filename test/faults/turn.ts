@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { Failure, type ServiceDefinition } from 'troupe/plugin';
 import { ContainersDefinition } from 'troupe/proto/containerd/services/containers/v1/containers.ts';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/events.ts';
 import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
 import { IntrospectionDefinition } from 'troupe/proto/containerd/services/introspection/v1/introspection.ts';
@@ -38,6 +39,10 @@ export interface Problem {
   readonly message: string;
 }
 
+export function renderProblem({ client, call, code, message }: Problem): string {
+  return `${client}: ${call}: ${code}: ${message}`;
+}
+
 /** Keeps what nobody else refers to from collection. */
 export const rooted = { 'containerd.io/gc.root': 'faults' } as const;
 
@@ -60,6 +65,7 @@ export class Turn {
   readonly leases;
   readonly tasks;
   readonly events;
+  readonly diff;
   readonly namespaces;
   readonly introspection;
 
@@ -80,6 +86,7 @@ export class Turn {
     this.snapshots = typed(SnapshotsDefinition);
     this.leases = typed(LeasesDefinition);
     this.tasks = typed(TasksDefinition);
+    this.diff = typed(DiffDefinition);
     this.events = typed(EventsDefinition);
     this.namespaces = typed(NamespacesDefinition);
     this.introspection = typed(IntrospectionDefinition);

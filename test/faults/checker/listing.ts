@@ -13,7 +13,7 @@ export interface Listing {
   }[];
   readonly leases: readonly { ns: string; id: string; labels: Record<string, string> }[];
   readonly snapshots: readonly { ns: string; snapshotter: string; key: string; parent: string; kind: SnapshotKind }[];
-  readonly blobs: readonly { ns: string; digest: string; size: number }[];
+  readonly blobs: readonly { ns: string; digest: string; size: number; labels: Record<string, string> }[];
   readonly ingests: readonly { ns: string; ref: string; offset: number; total: number }[];
   readonly tasks: readonly { ns: string; id: string; pid: number; status: TaskStatus }[];
 }
@@ -69,7 +69,12 @@ async function listAll(rpc: Rpc): Promise<Listing> {
       labels: textMap(item, 2),
     })),
     everywhere('leases.v1.Leases/List', 1, (ns, item) => ({ ns, id: text(item, 1), labels: textMap(item, 3) })),
-    everywhere('content.v1.Content/List', 1, (ns, item) => ({ ns, digest: text(item, 1), size: integer(item, 2) })),
+    everywhere('content.v1.Content/List', 1, (ns, item) => ({
+      ns,
+      digest: text(item, 1),
+      size: integer(item, 2),
+      labels: textMap(item, 5),
+    })),
     everywhere('content.v1.Content/ListStatuses', 1, (ns, item) => ({
       ns,
       ref: text(item, 3),

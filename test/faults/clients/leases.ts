@@ -9,7 +9,7 @@ export async function leases(turn: Turn): Promise<void> {
   await turn.ask('leases.create', [{ object: turn.object('lease', id), state: { labels } }], () =>
     turn.leases.create({ id, labels }),
   );
-  const size = random.between(1, 5000);
+  const size = random.between(16, 5000);
   const digest = await write(turn, `${turn.unique('blob')}~${size}`, size, { labels: {}, lease: id });
   const key = turn.unique('leased');
   const snapshot = turn.object('snapshot', 'overlayfs', key);

@@ -4,7 +4,7 @@ import { write } from './contents.ts';
 
 export async function sundries(turn: Turn): Promise<void> {
   const id = turn.unique('s');
-  const size = turn.random.between(1, 2000);
+  const size = turn.random.between(16, 2000);
   const digest = await write(turn, `${turn.unique('blob')}~${size}`, size);
   const content = turn.object('content', digest);
   await turn.ask('content.update', [{ object: content, state: { size } }], () =>
@@ -50,7 +50,7 @@ export async function sundries(turn: Turn): Promise<void> {
   await turn.call('namespaces.update', () =>
     turn.namespaces.update({
       namespace: { name: turn.ground.ns, labels: { faults: id } },
-      updateMask: { paths: ['labels.faults'] } as never,
+      updateMask: ['labels.faults'],
     }),
   );
   if (turn.random.chance(0.3)) return;

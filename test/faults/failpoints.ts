@@ -1,0 +1,185 @@
+/** Death and an error at every named point of the source: whatever happens there, the next start, or the next call, finds everything in order. */
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ImageSet } from './images.ts';
+import { type Member, members } from './mix.ts';
+import type { Report } from './report.ts';
+import { Rig } from './rig.ts';
+import { renderProblem } from './turn.ts';
+import { startAndCheck } from './verdict.ts';
+
+const checkout = join(import.meta.dirname, '../..');
+
+/** Names in the source, each once. */
+export function failpoints(): string[] {
+  const names = ['kernel/**/*.ts', 'plugins/**/*.ts']
+    .flatMap((pattern) => globSync(pattern, { cwd: checkout }))
+    .filter((path) => !path.endsWith('.test.ts') && path !== 'kernel/sdk/failpoint.ts')
+    .flatMap((path) => [...readFileSync(join(checkout, path), 'utf8').matchAll(/\bfailpoint\(\s*'([^']+)'/g)])
+    .map((match) => match[1]!);
+  return [...new Set(names)].sort();
+}
+
+export type Mode = 'kill' | 'error';
+
+export interface FailpointOptions {
+  readonly images: ImageSet;
+  readonly seed: number;
+  readonly points: readonly string[];
+  readonly mode: Mode;
+}
+
+/** Who is most likely to get there. When they do not, everybody tries. */
+const likely: readonly (readonly [prefix: string, counts: Readonly<Record<string, number>>])[] = [
+  ['content.', { contents: 2, leases: 1, sundries: 1 }],
+  ['snapshots.', { snapshots: 2, leases: 1 }],
+  ['snapshotter.', { snapshots: 2 }],
+  ['diff.diff.', { diffs: 1 }],
+  ['diff.', { imports: 1 }],
+  ['tasks.', { containers: 1 }],
+  ['records.checkpoint.', { heavy: 1 }],
+  ['', { sundries: 2, contents: 1, leases: 1 }],
+];
+const everybody = {
+  imports: 1,
+  contents: 1,
+  snapshots: 1,
+  containers: 1,
+  leases: 1,
+  runs: 1,
+  sundries: 1,
+  heavy: 1,
+  diffs: 1,
+};
+/** Only a root that nothing has been written to comes by here. */
+const fresh = /^(records\.migrate|system\.uuid)\./;
+/** A root is used for so many points, then a new one. */
+const pointsPerRoot = 12;
+/** How long the daemon has to come by after its clients are done, ms: trash, events, collection. */
+const backgroundMs = 5000;
+
+export async function failpointRuns(report: Report, options: FailpointOptions): Promise<void> {
+  const [onFresh, onUsed] = [
+    options.points.filter((name) => fresh.test(name)),
+    options.points.filter((name) => !fresh.test(name)),
+  ];
+  for (const point of onFresh)
+    await withRig(options, async (rig) => void (await runPoint(report, rig, point, options)));
+  for (let at = 0; at < onUsed.length; ) {
+    await withRig(options, async (rig) => {
+      await rig.start();
+      await rig.importBase();
+      const faults = await rig.warmUp(members(everybody));
+      if (faults.length > 0) {
+        at = onUsed.length;
+        await report.run(
+          {
+            scenario: `failpoint ${options.mode}`,
+            name: 'before the first',
+            replay: '--only failpoints',
+            log: () => rig.log,
+          },
+          async () => faults,
+        );
+        return;
+      }
+      await rig.daemon.stop();
+      // After a failure the root may be at fault for the next one.
+      for (let count = 0, good = true; good && count < pointsPerRoot && at < onUsed.length; count++)
+        good = await runPoint(report, rig, onUsed[at++]!, options);
+    });
+  }
+}
+
+async function withRig(options: FailpointOptions, work: (rig: Rig) => Promise<void>): Promise<void> {
+  const rig = new Rig({ seed: `failpoints ${options.seed}`, disk: 'tmpfs', images: options.images });
+  try {
+    await work(rig);
+  } finally {
+    await rig.dispose();
+  }
+}
+
+function runPoint(report: Report, rig: Rig, point: string, { mode, seed }: FailpointOptions): Promise<boolean> {
+  const replay = `--only failpoints --mode ${mode} --point ${point} --seed ${seed}`;
+  const work = mode === 'kill' ? killAt : failAt;
+  return report.run({ scenario: `failpoint ${mode}`, name: point, replay, log: () => rig.log }, () => work(rig, point));
+}
+
+function crews(point: string): Member[][] {
+  const first = likely.find(([prefix]) => point.startsWith(prefix))![1];
+  return [members(first), members(everybody)];
+}
+
+async function killAt(rig: Rig, point: string): Promise<readonly string[]> {
+  const env = { TROUPE_FAILPOINTS: `${point}=kill` };
+  const serves = await rig.start(env).then(
+    () => true,
+    (error: Error) => {
+      if (!error.message.includes('SIGKILL')) throw error;
+      return false;
+    },
+  );
+  if (serves && !(await reached(rig, point))) {
+    await rig.kill();
+    return [`no client comes by ${point}`, ...(await startAndCheck(rig))];
+  }
+  return startAndCheck(rig);
+}
+
+/** Lets clients work until the daemon is dead. */
+async function reached(rig: Rig, point: string): Promise<boolean> {
+  const dead = rig.daemon.exited.then(() => true);
+  for (const crew of crews(point)) {
+    const mix = rig.mix(crew, 3);
+    const died = await Promise.race([
+      dead,
+      mix.finished().then(() => Promise.race([dead, sleep(backgroundMs, false)])),
+    ]);
+    mix.abandon();
+    await mix.finished();
+    if (died) return true;
+  }
+  return false;
+}
+
+async function failAt(rig: Rig, point: string): Promise<readonly string[]> {
+  const marker = `failpoint ${point}`;
+  const faults: string[] = [];
+  const serves = await rig.start({ TROUPE_FAILPOINTS: `${point}=1*error(${marker})` }).then(
+    () => true,
+    (error: Error) => {
+      if (!error.message.includes(marker)) throw error;
+      return false;
+    },
+  );
+  if (!serves) return startAndCheck(rig);
+  const { pid } = rig.daemon;
+  let heard = rig.log.some((line) => line.includes(marker));
+  for (const crew of heard ? [] : crews(point)) {
+    const mix = rig.mix(crew, 3);
+    await mix.finished();
+    mix.abandon();
+    heard = mix.problems.some((problem) => problem.message.includes(marker));
+    heard ||= rig.log.some((line) => line.includes(marker));
+    if (heard) break;
+  }
+  if (!heard) rig.quiet.push(point);
+  // It has happened once; from now on everything must go well, in the same daemon unless that has ended itself.
+  const ended = await Promise.race([rig.daemon.exited, sleep(100, undefined)]);
+  if (ended !== undefined) {
+    if (!rig.log.some((line) => line.includes('the daemon ends itself')))
+      return [`the daemon ended with ${ended.code ?? ended.signal}`];
+    return startAndCheck(rig);
+  }
+  const after = rig.mix(crews(point)[0]!, 1);
+  await after.finished();
+  after.abandon();
+  faults.push(...after.problems.map((problem) => `after the error: ${renderProblem(problem)}`));
+  faults.push(...(await rig.check()).breaches);
+  if (rig.daemon.pid !== pid) faults.push(`the daemon is another: pid ${rig.daemon.pid}`);
+  const { code, signal } = await rig.daemon.stop();
+  if (code !== 0) faults.push(`it stopped with ${code ?? signal}`);
+  return faults;
+}
