@@ -11,8 +11,8 @@
  * Nothing here knows which ids are in use: that is recorded by the snapshots service, which removes the ids that it does not know at start.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Failure, failpoint, type Log } from 'troupe/plugin';
 import { isErrno, MNT_DETACH, unmountAll } from 'troupe/sys';
@@ -168,7 +168,7 @@ export class SnapshotDirectories {
     await this.#making.get(id)?.catch(() => {});
     if (!isDirectory(directory)) return;
     failpoint('snapshotter.remove.unmount');
-    unmountAll(directory, MNT_DETACH);
+    if (mayHaveMounts(directory)) unmountAll(directory, MNT_DETACH);
     const unlinked = this.#discard(id);
     if (this.#options.syncRemove) await unlinked;
   }
@@ -207,4 +207,11 @@ export class SnapshotDirectories {
       this.#unlinking.delete(name);
     }
   }
+}
+
+/** A look at the text of the table, which is far cheaper than its parsing on a machine with hundreds of mounts. */
+function mayHaveMounts(directory: string): boolean {
+  const name = `/${basename(dirname(directory))}/${basename(directory)}`;
+  const table = readFileSync('/proc/self/mountinfo');
+  return table.includes(`${name}/`) || table.includes(`${name} `);
 }

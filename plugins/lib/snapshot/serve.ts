@@ -34,8 +34,7 @@ export function serveSnapshotter(
     info: () => InfoResponse.fromPartial({ capabilities: [...layout.capabilities], root: directories.path }),
 
     async prepare(request) {
-      for (const parent of request.parents) directories.directory(parent);
-      if (request.parents[0] !== undefined) directories.require(request.parents[0]);
+      for (const parent of request.parents) directories.require(parent);
       await directories.make(request.id, (directory) => layout.fill(directory, request));
       failpoint('snapshotter.prepare.reply');
       return mounts(request);
