@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { type Call, type Client, Failure, type Records } from 'troupe/plugin';
+import { type Call, type Client, Failure, failpoint, type Records } from 'troupe/plugin';
 import {
   type ContentDefinition,
   type WriteContentRequest,
@@ -68,6 +68,7 @@ export class Blobs {
           }
         }
         wanted = await labels();
+        failpoint('diff.diff.before-commit');
         yield message(WriteAction.COMMIT, { labels: { ...wanted }, total: offset, offset });
       } catch (error) {
         ours = { error };

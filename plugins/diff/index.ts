@@ -4,7 +4,7 @@ import { definePlugin } from 'troupe/plugin';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { Blobs } from './blobs.ts';
-import { LayerPool } from './pool.ts';
+import { LayerPool } from '../lib/layer/pool.ts';
 import { Scratch } from './scratch.ts';
 import { diffService } from './service.ts';
 

@@ -6,7 +6,7 @@ import { copyLabels } from '../lib/label/label.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { type Blobs, UNCOMPRESSED } from './blobs.ts';
 import { diffType, LAYER, requireLayer } from './media-type.ts';
-import type { LayerPool } from './pool.ts';
+import type { LayerPool } from '../lib/layer/pool.ts';
 
 export interface ServiceOptions {
   /** A directory for mount points. */

@@ -1,6 +1,6 @@
 /** What an unpacked layer looks like: against GNU tar and umoci on awkward trees, and entry by entry. */
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -212,7 +212,7 @@ test('a directory entry for a directory that is there merges with it', async (t)
   t.is(lstatSync(join(root, 'd')).uid, 7);
 });
 
-test('implied directories are 0755, whatever the umask', async (t) => {
+test.serial('implied directories are 0755, whatever the umask', async (t) => {
   const { root } = scratch(t);
   const umask = process.umask(0o077);
   try {
@@ -444,4 +444,56 @@ test.serial('many directories: descriptors stay few', async (t) => {
   t.is(readdirSync(root).length, 1000);
   t.true(most - before < 300, `${most - before} more`);
   t.is(readdirSync('/proc/self/fd').length, before);
+});
+
+test('more hard links than the file system has is FailedPrecondition', async (t) => {
+  if (spawnSync('mkfs.ext4', ['-V']).error !== undefined) {
+    t.pass('no mkfs.ext4 here');
+    return;
+  }
+  const { path, root } = scratch(t);
+  const disk = join(path, 'disk');
+  execFileSync('truncate', ['-s', '64M', disk]);
+  execFileSync('mkfs.ext4', ['-q', disk]);
+  execFileSync('mount', ['-o', 'loop', disk, root]);
+  const links = Array.from({ length: 65_100 }, (_, i) => entry({ name: `l${i}`, type: '1', link: 'a' }));
+  const bytes = archive(entry(file('a')), ...links);
+  const failure = (await t.throwsAsync(unpack(root, bytes), { instanceOf: Failure })) as Failure;
+  t.is(failure.code, 'FailedPrecondition');
+  t.regex(failure.message, /^layer x: entry "l64999": EMLINK: .*: failed precondition$/);
+});
+
+test('without privilege, what may not be done is left out and told', (t) => {
+  const { path, root } = scratch(t);
+  writeFileSync(
+    join(path, 'layer.tar'),
+    archive(
+      entry(dir('d', { uid: 5, mode: 0o711 })),
+      pax({ 'SCHILY.xattr.security.capability': cap20 }),
+      entry(file('d/f', 'x', { uid: 5, gid: 6, mode: 0o4755 })),
+      entry({ name: 'null', type: '3', devMajor: 1, devMinor: 3 }),
+      entry({ name: 'pipe', type: '6' }),
+    ),
+  );
+  chownSync(root, 65_534, 65_534);
+  chmodSync(path, 0o755);
+  chmodSync(join(path, 'layer.tar'), 0o644);
+  const code = `
+    import { openSync, readFileSync } from 'node:fs';
+    import { applyLayer } from ${JSON.stringify(import.meta.resolve('./apply.ts'))};
+    async function* source() { yield readFileSync(${JSON.stringify(join(path, 'layer.tar'))}); }
+    const { omitted } = await applyLayer(openSync(${JSON.stringify(root)}), source(), { subject: 'layer x', mode: 'apply' });
+    console.log(JSON.stringify(omitted));
+  `;
+  const nobody = { uid: 65_534, gid: 65_534, encoding: 'utf8' } as const;
+  const readable = spawnSync('test', ['-r', join(import.meta.dirname, 'apply.ts')], nobody).status === 0;
+  if (!readable) {
+    t.pass('nobody may not read this checkout');
+    return;
+  }
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], nobody);
+  t.is(stdout.trim(), '["ownership","xattr","device"]', stderr);
+  t.deepEqual(readdirSync(root).sort(), ['d', 'pipe']);
+  const status = lstatSync(join(root, 'd/f'));
+  t.deepEqual([status.uid, status.mode & 0o7777], [65_534, 0o4755]);
 });

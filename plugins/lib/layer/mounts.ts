@@ -7,7 +7,7 @@
 
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure } from 'troupe/plugin';
+import { Failure, failpoint } from 'troupe/plugin';
 import { fdPath, type MountSpec, mountOn, O_PATH, openat2, RESOLVE_IN_ROOT, unmountAll, withFd } from 'troupe/sys';
 
 /** A mount of a snapshot as the API has it; `target` is relative to the root that all of them make up. */
@@ -85,7 +85,9 @@ export async function withMounted<T>(
   if (mounts.length === 0) throw new Failure('InvalidArgument', 'no mounts were given: invalid argument');
   const point = mkdtempSync(join(scratch, 'mount-'));
   try {
+    failpoint('layer.mount.before');
     for (const mount of mounts) mountAt(point, mount);
+    failpoint('layer.mount.after');
     return await use(point);
   } finally {
     unmountAll(point);

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
-import { Failure } from 'troupe/plugin';
+import { Failure, failpoint } from 'troupe/plugin';
 import { setThreadPriority, syncfs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
 import { applyLayer } from './apply.ts';
@@ -96,7 +96,9 @@ function applyTo(
     if (digest !== task.digest) {
       throw new Failure('DataLoss', `${task.subject}: the blob's bytes have digest ${digest}: data loss`);
     }
+    failpoint('layer.apply.before-sync');
     if (task.sync) syncfs(root!);
+    failpoint('layer.apply.after-sync');
     return applied;
   });
 }

@@ -1,17 +1,18 @@
-/** The threads that unpack and compare, started when there is work and ended when there has been none for a while. */
+/** The threads that unpack and compare, started when there is work and ended when there has been none for a while. Each plugin that needs them has its own. */
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type Transferable } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { Failure } from 'troupe/plugin';
-import { receiveChunks } from '../lib/layer/channel.ts';
+import { receiveChunks } from './channel.ts';
 import {
   type ApplyResult,
   type ApplyTask,
+  type CompleteTask,
   type DiffResult,
   type DiffTask,
   type Outcome,
   TaskControl,
-} from '../lib/layer/task.ts';
+} from './task.ts';
 
 export interface PoolOptions {
   /** 0: one for each processor. */
@@ -39,7 +40,7 @@ export class LayerPool {
     this.#options = options;
     const threads = options.threads > 0 ? options.threads : availableParallelism();
     this.#piscina = new Piscina({
-      filename: new URL('../lib/layer/worker.ts', import.meta.url).href,
+      filename: new URL('./worker.ts', import.meta.url).href,
       minThreads: 0,
       maxThreads: threads,
       idleTimeout: IDLE_MS,
@@ -57,12 +58,23 @@ export class LayerPool {
     return this.#run<ApplyResult>('apply', signal, (control) => ({ ...task, control }));
   }
 
+  /** @returns false when the layer must be applied anew, with those below it known */
+  complete(task: CompleteTask, signal: AbortSignal): Promise<boolean> {
+    return this.#run<boolean>('complete', signal, () => task);
+  }
+
   diff(task: Omit<DiffTask, 'control' | 'port'>, signal: AbortSignal): DiffStream {
     const { port1, port2 } = new MessageChannel();
-    const result = this.#run<DiffResult>('diff', signal, (control) => ({ ...task, control, port: port2 }), [port2]);
-    // Its failure comes out of the bytes as well, where it is heard first.
+    const unread = new AbortController();
+    const ended = AbortSignal.any([signal, unread.signal]);
+    const result = this.#run<DiffResult>('diff', ended, (control) => ({ ...task, control, port: port2 }), [port2]);
+    // Its failure ends the bytes as well.
     result.catch(() => port1.close());
-    return { chunks: receiveChunks(port1), result, close: () => port1.close() };
+    const close = (): void => {
+      unread.abort(new Failure('Canceled', `${task.subject}: context canceled`));
+      port1.close();
+    };
+    return { chunks: receiveChunks(port1), result, close };
   }
 
   /** Ends what runs, and waits for it. */
@@ -100,6 +112,8 @@ export class LayerPool {
       throw Failure.fromRecord(outcome.failure);
     } catch (error) {
       if (error instanceof Failure) throw error;
+      // A task that waited for a thread while its port was closed cannot be posted any more.
+      if (signal.aborted) throw Failure.from(signal.reason);
       throw new Failure('Unavailable', `thread of the layer pool: ${(error as Error).message}: unavailable`, {
         cause: error,
       });
