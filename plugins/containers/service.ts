@@ -1,5 +1,6 @@
 /** containerd.services.containers.v1.Containers */
-import { failpoint, type Service } from 'troupe/plugin';
+import { setImmediate as turn } from 'node:timers/promises';
+import { type Call, failpoint, type Service } from 'troupe/plugin';
 import type {
   Container as ContainerMessage,
   ContainersDefinition,
@@ -12,17 +13,21 @@ import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { adaptor, during, fromMessage, invalid, toMessage, validate } from './convert.ts';
 import type { Container, Store } from './store.ts';
 
-/** Records per read, so that no read is long. */
+/** Records per read; between two reads others have their turn. */
 const pageSize = 200;
 
 export function containersService(store: Store): Service<typeof ContainersDefinition> {
-  function* find(namespace: string, filters: readonly string[]): Generator<ContainerMessage> {
+  /** What matches, a page of records at a time. */
+  async function* find(filters: readonly string[], call: Call): AsyncGenerator<ContainerMessage[]> {
+    const namespace = requireNamespace(call);
     const matches = parseFilters(filters);
     for (let after = ''; ; ) {
       const page = store.page(namespace, after, pageSize);
-      for (const container of page) if (matches(adaptor(container))) yield toMessage(container);
+      yield page.filter((container) => matches(adaptor(container))).map(toMessage);
       if (page.length < pageSize) return;
       after = page.at(-1)!.id;
+      await turn();
+      call.signal.throwIfAborted();
     }
   }
 
@@ -31,12 +36,14 @@ export function containersService(store: Store): Service<typeof ContainersDefini
       return { container: toMessage(store.get(requireNamespace(call), id)) };
     },
 
-    list({ filters }, call) {
-      return { containers: [...find(requireNamespace(call), filters)] };
+    async list({ filters }, call) {
+      const containers: ContainerMessage[] = [];
+      for await (const page of find(filters, call)) containers.push(...page);
+      return { containers };
     },
 
     async *listStream({ filters }, call) {
-      for (const container of find(requireNamespace(call), filters)) yield { container };
+      for await (const page of find(filters, call)) for (const container of page) yield { container };
     },
 
     async create({ container }, call) {

@@ -13,6 +13,9 @@ interface Config {
   content_sharing_policy: SharingPolicy;
 }
 
+/** Between two looks at the trash, ms. */
+const pause = 200;
+
 /** Says that a generation before has left everything in order. */
 interface State {
   clean: true;
@@ -25,26 +28,22 @@ export default definePlugin<Config, State>({
     const disk = new Disk(ctx.root);
     const writers = new Writers(store, disk, ctx.exclusive, () => store.sharingPolicy(config.content_sharing_policy));
     let active = new AbortController();
-    let trash: Trash | undefined;
     const warn = (error: Error) => {
       if (!active.signal.aborted) ctx.log.warn('trash has to wait', { error: error.message });
     };
 
     return {
-      serve: {
-        [ContentDefinition.fullName]: contentService(store, disk, writers, {
-          deleted: () => trash?.empty().catch(warn),
-        }),
-      },
+      serve: { [ContentDefinition.fullName]: contentService(store, disk, writers) },
       async activate(state) {
         active = new AbortController();
-        trash = new Trash(store, disk, ctx.exclusive, ctx.log, AbortSignal.any([active.signal, ctx.signal]));
+        const signal = AbortSignal.any([active.signal, ctx.signal]);
+        const trash = new Trash(store, disk, ctx.exclusive, ctx.log, signal);
         disk.prepare();
         if (state === undefined) {
           await trash.reconcileIngests();
           trash.reconcileBlobs().catch(warn);
         }
-        follow(trash, active.signal);
+        follow(trash, signal);
       },
       suspend() {
         active.abort();
@@ -66,11 +65,15 @@ export default definePlugin<Config, State>({
       while (!signal.aborted) {
         await trash.empty().catch(warn);
         try {
-          for await (const _ of ctx.call(RecordsDefinition).changes({}, { signal })) await trash.empty().catch(warn);
+          // Changes while it pauses are one: a row of trash costs a commit of its own otherwise, and every other noun's events a look.
+          for await (const _ of ctx.call(RecordsDefinition).changes({}, { signal })) {
+            await trash.empty().catch(warn);
+            await sleep(pause, undefined, { signal });
+          }
         } catch (error) {
           warn(error as Error);
         }
-        await sleep(1000, undefined, { signal }).catch(() => {});
+        await sleep(5 * pause, undefined, { signal }).catch(() => {});
       }
     }
   },

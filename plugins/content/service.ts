@@ -1,4 +1,5 @@
 /** containerd.services.content.v1.Content */
+import { setImmediate as turn } from 'node:timers/promises';
 import { Failure, failpoint, type Service } from 'troupe/plugin';
 import {
   type ContentDefinition,
@@ -21,12 +22,7 @@ import type { Writers } from './writers.ts';
 /** Infos per message of List. */
 const listSize = 100;
 
-export function contentService(
-  store: Store,
-  disk: Disk,
-  writers: Writers,
-  options: { deleted: () => void },
-): Service<typeof ContentDefinition> {
+export function contentService(store: Store, disk: Disk, writers: Writers): Service<typeof ContentDefinition> {
   return {
     info({ digest }, call) {
       return { info: toInfo(store.get(requireNamespace(call), parse(digest))) };
@@ -70,6 +66,8 @@ export function contentService(
         }
         if (page.length < listSize) break;
         after = page.at(-1)!.digest;
+        await turn();
+        call.signal.throwIfAborted();
       }
       if (message.info.length > 0) yield message;
     },
@@ -80,7 +78,6 @@ export function contentService(
       failpoint('content.delete.before-record');
       await store.delete(namespace, parsed, call.lease);
       failpoint('content.delete.after-record');
-      options.deleted();
       return {};
     },
 

@@ -1,4 +1,5 @@
 /** containerd.services.images.v1.Images */
+import { setImmediate as turn } from 'node:timers/promises';
 import { type Call, Failure, failpoint, type Service } from 'troupe/plugin';
 import type { Image as ImageMessage, ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
 import { type MaskPath, parseFieldMask } from '../lib/fieldmask/fieldmask.ts';
@@ -10,7 +11,7 @@ import { toNanoseconds } from '../lib/timestamp/timestamp.ts';
 import { adaptor, toMessage, toTarget, validate } from './convert.ts';
 import type { Image, Store } from './store.ts';
 
-/** Records per read, so that no read is long. */
+/** Records per read; between two reads others have their turn. */
 const pageSize = 500;
 
 export function imagesService(
@@ -22,7 +23,7 @@ export function imagesService(
       return { image: toMessage(store.get(requireNamespace(call), name)) };
     },
 
-    list({ filters }, call) {
+    async list({ filters }, call) {
       const namespace = requireNamespace(call);
       const matches = parseFilters(filters);
       const images: ImageMessage[] = [];
@@ -31,6 +32,8 @@ export function imagesService(
         for (const image of page) if (matches(adaptor(image))) images.push(toMessage(image));
         if (page.length < pageSize) return { images };
         after = page.at(-1)!.name;
+        await turn();
+        call.signal.throwIfAborted();
       }
     },
 

@@ -54,7 +54,7 @@ await trash.reconcileIngests();
 await trash.reconcileBlobs();
 await trash.empty().catch(() => {});
 
-const content = direct(ContentDefinition, contentService(store, disk, writers, { deleted() {} }));
+const content = direct(ContentDefinition, contentService(store, disk, writers));
 const images = direct(
   ImagesDefinition,
   imagesService(new ImageStore(records.as('images')), { collect: async () => {} }) as Service<typeof ImagesDefinition>,
