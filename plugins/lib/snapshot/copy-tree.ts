@@ -122,9 +122,9 @@ function copyEntry(source: number, target: number, name: Buffer, status: FileSta
 }
 
 /** Shares the blocks where the file system can, copies inside the kernel where it cannot. */
-function copyFile(source: number, target: number, name: Buffer, { size, blocks }: FileStatus): void {
+function copyFile(source: number, target: number, name: Buffer, { size, blocks, mode }: FileStatus): void {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-  withFd(openat(source, name, flags), (from) =>
+  withFd(openReadable(source, name, flags, mode), (from) =>
     withFd(openat(target, name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600), (to) => {
       if (cloneFile(from, to)) return;
       if (blocks * 512 < size) {
@@ -138,6 +138,21 @@ function copyFile(source: number, target: number, name: Buffer, { size, blocks }
       }
     }),
   );
+}
+
+/** Who is not root may not read a file of its own that has no bits for its owner (as /etc/shadow has in some images), but may give it one. */
+function openReadable(directory: number, name: Buffer, flags: number, mode: number): number {
+  try {
+    return openat(directory, name, flags);
+  } catch (error) {
+    if (!isErrno(error, 'EACCES')) throw error;
+  }
+  fchmodat(directory, name, (mode & 0o7777) | 0o400);
+  try {
+    return openat(directory, name, flags);
+  } finally {
+    fchmodat(directory, name, mode & 0o7777);
+  }
 }
 
 /** The kernel's copy fills holes with zeros; here what is zero becomes a hole, which reads the same. */

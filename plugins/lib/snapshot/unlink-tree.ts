@@ -6,11 +6,12 @@
  * kernel refuses to rename or remove a mount point.
  */
 import { closeSync, constants, openSync, readdirSync } from 'node:fs';
-import { AT_REMOVEDIR, fdPath, isErrno, renameat2, RENAME_NOREPLACE, unlinkat } from 'troupe/sys';
+import { AT_REMOVEDIR, fchmodat, fdPath, isErrno, renameat2, RENAME_NOREPLACE, unlinkat } from 'troupe/sys';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** How often a directory is emptied again because somebody put something new into it. */
 const ATTEMPTS = 16;
+const privileged = process.geteuid?.() === 0;
 
 /**
  * Unlinks `name` in the directory `parent`, and what an earlier attempt moved aside for it (`name+N`). Nothing there is fine.
@@ -69,6 +70,7 @@ class Removal {
     for (let tries = 1; ; tries++) {
       let fd: number;
       try {
+        if (!privileged) unlock(this.#parentFd, name);
         fd = openSync(fdPath(this.#parentFd, name), DIRECTORY);
       } catch (error) {
         if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error;
@@ -102,8 +104,9 @@ class Removal {
     try {
       unlinkat(fd, entry, AT_REMOVEDIR);
     } catch (error) {
-      if (isErrno(error, 'ENOTEMPTY', 'EEXIST')) this.#moveAside(fd, entry);
-      else throw error;
+      if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error;
+      if (!privileged) unlock(fd, entry);
+      this.#moveAside(fd, entry);
     }
   }
 
@@ -119,5 +122,14 @@ class Removal {
         if (!isErrno(error, 'EEXIST', 'ENOTEMPTY')) throw error;
       }
     }
+  }
+}
+
+/** Nobody but root may empty or move a directory that has no bits for its owner. */
+function unlock(directory: number, name: string | Buffer): void {
+  try {
+    fchmodat(directory, name, 0o700);
+  } catch (error) {
+    if (!isErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP')) throw error;
   }
 }
