@@ -9,6 +9,7 @@ const depthGuard =
  * - the guard against deep recursion goes (two `any` and a try in each decode): generate.ts refuses recursive messages,
  *   so the depth of a decode is bounded by the contracts;
  * - map entries are set by `setEntry`, which a key `__proto__` cannot fool;
+ * - reader and writer are ours (wire.ts says why);
  * - types that every file repeats come from message.ts; comments of google's own files go, and so do the names that
  *   ts-proto puts before comments on enum values.
  *
@@ -28,7 +29,8 @@ export function finish(text: string, source: string, up: string): string {
     .replace(/(message\.\w+) = reader\.int32\(\) as any;/g, '$1 = reader.int32() as typeof $1;')
     .replace(/(message\.\w+)\.push\(reader\.int32\(\) as any\);/g, '$1.push(reader.int32() as (typeof $1)[number]);')
     .replace(/\/\*\* [A-Z_]+ - /g, '/** ')
-    .replaceAll('{ key: key as any, value }', '{ key, value }');
+    .replaceAll('{ key: key as any, value }', '{ key, value }')
+    .replace('from "@bufbuild/protobuf/wire"', `from "${up}/wire.ts"`);
   if (source.startsWith('google/protobuf/')) body = body.replace(/^ *\/\*\*[\s\S]*?\*\/\n/gm, '');
 
   const values = body.includes('setEntry(') ? ['setEntry'] : [];

@@ -1,4 +1,4 @@
-import type { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
+import type { BinaryReader, BinaryWriter } from './wire.ts';
 
 type Builtin = Date | Uint8Array | string | number | boolean | bigint | undefined;
 

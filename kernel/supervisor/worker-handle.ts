@@ -44,7 +44,7 @@ export class WorkerHandle {
       name: init.thread,
       workerData,
       transferList: [port2],
-      resourceLimits: { maxOldGenerationSizeMb: limits.hardMb, maxYoungGenerationSizeMb: 8 },
+      resourceLimits: { maxOldGenerationSizeMb: limits.hardMb, maxYoungGenerationSizeMb: 4 },
       // Node would close what the thread opened through node:fs when it ends, also numbers that have been closed elsewhere and are another
       // thread's by then: an epoll descriptor lost that way aborts the process (seen). A crashed thread's few descriptors are the lesser evil.
       trackUnmanagedFds: false,
