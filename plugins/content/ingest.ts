@@ -64,14 +64,17 @@ export class Ingest {
     options: { ref: string; total: bigint; algorithm: DigestAlgorithm },
   ): Ingest {
     const startedAt = nowNanoseconds();
-    disk.createIngest(directory, { ref: options.ref, total: options.total, startedAt: formatRfc3339(startedAt) });
     const digester = new Digester(options.algorithm);
-    return new Ingest(disk, directory, disk.openData(directory), {
-      startedAt,
-      updatedAt: startedAt,
-      total: options.total,
-      digester,
-    });
+    let fd: number;
+    try {
+      disk.createIngest(directory, { ref: options.ref, total: options.total, startedAt: formatRfc3339(startedAt) });
+      fd = disk.openData(directory);
+    } catch (error) {
+      // A full disk takes the directory and refuses the files in it: half an ingest that no record names would stay until the next start.
+      disk.removeIngest(directory);
+      throw error;
+    }
+    return new Ingest(disk, directory, fd, { startedAt, updatedAt: startedAt, total: options.total, digester });
   }
 
   /**
