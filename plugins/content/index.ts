@@ -26,7 +26,9 @@ export default definePlugin<Config, State>({
     let config = ctx.config;
     const store = new Store(ctx.records);
     const disk = new Disk(ctx.root);
-    const writers = new Writers(store, disk, ctx.exclusive, () => store.sharingPolicy(config.content_sharing_policy));
+    const policy = () => store.sharingPolicy(config.content_sharing_policy);
+    const writers = new Writers(store, disk, ctx.exclusive, policy, (digest) => trash?.reconsider(digest));
+    let trash: Trash | undefined;
     let active = new AbortController();
     const warn = (error: Error) => {
       if (!active.signal.aborted) ctx.log.warn('trash has to wait', { error: error.message });
@@ -37,7 +39,7 @@ export default definePlugin<Config, State>({
       async activate(state) {
         active = new AbortController();
         const signal = AbortSignal.any([active.signal, ctx.signal]);
-        const trash = new Trash(store, disk, ctx.exclusive, ctx.log, signal);
+        trash = new Trash(store, disk, ctx.exclusive, ctx.log, signal);
         disk.prepare();
         if (state === undefined) {
           await trash.reconcileIngests();

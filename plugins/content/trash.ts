@@ -18,6 +18,8 @@ import type { Exclusive } from './writers.ts';
 
 /** Rows per commit that forgets them. */
 const batchSize = 256;
+/** Longer than a commit without an answer can be on its way, ms. The next start looks at all of them anyway. */
+const reconsiderAfter = 120_000;
 
 export class Trash {
   readonly #store: Store;
@@ -84,6 +86,17 @@ export class Trash {
       await turn();
       if (this.#signal.aborted) return;
     }
+  }
+
+  /** Looks at a blob again when whatever happens to its record has happened, and removes its file if nothing did. */
+  reconsider(digest: Digest): void {
+    const timer = setTimeout(() => {
+      this.#removeBlob(digest).catch((error) => {
+        if (!this.#signal.aborted) this.#log.warn('cannot remove a blob', { digest, error: error.message });
+      });
+    }, reconsiderAfter);
+    timer.unref();
+    this.#signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
   }
 
   async #run(): Promise<void> {

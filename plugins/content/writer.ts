@@ -23,6 +23,8 @@ export interface WriterOptions extends OpenRequest {
   readonly ingest: { ingest: Ingest } | { shared: { size: bigint } };
   /** An fsync failed: nobody may write any more. */
   readonly broken: (failure: Failure) => void;
+  /** The blob's file is in place, and whether its record will be is not known. */
+  readonly doubtful: (digest: Digest) => void;
   readonly released: () => void;
 }
 
@@ -176,11 +178,14 @@ export class Writer {
       await this.#sync(ingest);
       await disk.placeBlob(ingest.dataPath, digest).catch((error) => this.#placeFailed(error));
     }
-    failpoint('content.commit.before-record');
     try {
+      failpoint('content.commit.before-record');
       await store.commitBlob(namespace, ref, blob, lease, { heal: damaged });
     } catch (error) {
-      if (!there && refused(error) && !store.isNamed(digest)) disk.unplaceBlob(digest, ingest.dataPath);
+      if (!there && !store.isNamed(digest)) {
+        if (refused(error)) disk.unplaceBlob(digest, ingest.dataPath);
+        else this.#options.doubtful(digest);
+      }
       throw error;
     }
     failpoint('content.commit.after-record');
@@ -244,7 +249,7 @@ export class Writer {
   }
 }
 
-/** Whether the record is certain not to be there: a commit whose answer got lost may have happened. The next start clears what it left. */
+/** Whether the record is certain not to be there: a commit whose answer got lost may have happened, or happen yet. */
 function refused(error: unknown): boolean {
   return (
     error instanceof Failure &&

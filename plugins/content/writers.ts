@@ -7,7 +7,7 @@
  *          ── another namespace has it ─────── complete from the start, if the sharing policy allows; no bytes are moved
  */
 import { Failure } from 'troupe/plugin';
-import { digestAlgorithm, isDigest } from '../lib/digest/digest.ts';
+import { type Digest, digestAlgorithm, isDigest } from '../lib/digest/digest.ts';
 import { formatRfc3339, nowNanoseconds } from '../lib/timestamp/timestamp.ts';
 import type { Disk } from './disk.ts';
 import { Ingest, readStatus } from './ingest.ts';
@@ -45,11 +45,20 @@ export class Writers {
   readonly #disk: Disk;
   readonly #exclusive: Exclusive;
   readonly #policy: () => SharingPolicy;
+  readonly #doubtful: (digest: Digest) => void;
   /** Those of this generation, by `NS/REF`. */
   readonly #active = new Map<string, Writer>();
   #broken: Failure | undefined;
 
-  constructor(store: Store, disk: Disk, exclusive: Exclusive, policy: () => SharingPolicy) {
+  /** @param doubtful told of a blob whose file is in place while nobody knows whether its record will be. */
+  constructor(
+    store: Store,
+    disk: Disk,
+    exclusive: Exclusive,
+    policy: () => SharingPolicy,
+    doubtful: (digest: Digest) => void,
+  ) {
+    this.#doubtful = doubtful;
     this.#store = store;
     this.#disk = disk;
     this.#exclusive = exclusive;
@@ -77,6 +86,7 @@ export class Writers {
         broken: (failure) => {
           this.#broken = failure;
         },
+        doubtful: this.#doubtful,
         released: () => {
           this.#active.delete(key);
           release();

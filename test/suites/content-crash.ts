@@ -49,7 +49,13 @@ const exclusive = <T>(name: string, work: () => Promise<T> | T): Promise<T> => {
 };
 const log: Log = { debug() {}, info() {}, warn() {}, error() {} };
 const trash = new Trash(store, disk, exclusive, log, new AbortController().signal);
-const writers = new Writers(store, disk, exclusive, () => 'shared');
+const writers = new Writers(
+  store,
+  disk,
+  exclusive,
+  () => 'shared',
+  (digest) => trash.reconsider(digest),
+);
 await trash.reconcileIngests();
 await trash.reconcileBlobs();
 await trash.empty().catch(() => {});
