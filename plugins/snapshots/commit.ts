@@ -18,9 +18,10 @@ export async function commit(at: Preparing, request: CommitSnapshotRequest, call
   await at.ctx.exclusive(
     lockOf(at_key),
     async () => {
-      const row = at.store.require(at_key);
       validateKey(name, 'name');
+      // Before the key: who commits again, or loses a race to the same name, is told that the work is done, as containerd tells it.
       if (at.store.find({ ...at_key, key: name }) !== undefined) throw exists(name);
+      const row = at.store.require(at_key);
       if (row.kind !== Kind.ACTIVE) {
         const text = `failed to commit snapshot: snapshot ${quote(`${ns}/${row.id}/${key}`)} is not active: failed precondition`;
         throw new Failure('FailedPrecondition', text);

@@ -1,9 +1,13 @@
-import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { PluginDefinition } from 'troupe/plugin';
-import { inProcess, skips } from '../../test/helpers/in-process.ts';
+import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { inProcess } from '../../test/helpers/in-process.ts';
+import { scratchBase } from '../../test/helpers/scratch.ts';
 import { snapshotsSuite } from '../../test/suites/snapshots.ts';
 import native from '../snapshotter-native/index.ts';
 import overlayfs from '../snapshotter-overlayfs/index.ts';
+import { probeOverlay } from '../snapshotter-overlayfs/probe.ts';
 import snapshots from './index.ts';
 
 const configs = {
@@ -12,18 +16,39 @@ const configs = {
 };
 
 for (const [snapshotter, plugin] of Object.entries({ overlayfs, native })) {
-  snapshotsSuite(snapshotter, async (t) => {
-    if (process.geteuid!() !== 0) {
-      t.log('skipped: mounting takes root');
-      return undefined;
-    }
-    const daemon = inProcess(t, 'snapshots');
-    const config = configs[snapshotter as keyof typeof configs];
-    const id = `io.containerd.snapshotter.v1.${snapshotter}`;
-    const add = () =>
-      daemon.add<unknown, unknown>(plugin as PluginDefinition<unknown, unknown>, { id, name: snapshotter, config });
-    if (await skips(t, add)) return undefined;
-    await daemon.add(snapshots, { id: 'io.containerd.service.v1.snapshots-service', prefix: 'snapshots' });
-    return { snapshots: daemon.client(SnapshotsDefinition, { namespace: 'suite' }), snapshotter, scratch: daemon.root };
-  });
+  snapshotsSuite(
+    snapshotter,
+    async (t) => {
+      const daemon = inProcess(t, 'snapshots');
+      const config = configs[snapshotter as keyof typeof configs];
+      const id = `io.containerd.snapshotter.v1.${snapshotter}`;
+      await daemon.add<unknown, unknown>(plugin as PluginDefinition<unknown, unknown>, {
+        id,
+        name: snapshotter,
+        config,
+      });
+      await daemon.add(snapshots, { id: 'io.containerd.service.v1.snapshots-service', prefix: 'snapshots' });
+      return {
+        snapshots: daemon.client(SnapshotsDefinition, { namespace: 'suite' }),
+        snapshotter,
+        scratch: daemon.root,
+      };
+    },
+    obstacle(snapshotter),
+  );
+}
+
+/** Why the suite cannot run here. */
+function obstacle(snapshotter: string): string | undefined {
+  if (process.geteuid!() !== 0) return 'mounting takes root';
+  if (snapshotter !== 'overlayfs') return undefined;
+  const root = mkdtempSync(join(scratchBase(), 'troupe-probe-'));
+  try {
+    probeOverlay(root, []);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  } finally {
+    rmSync(root, { recursive: true });
+  }
 }

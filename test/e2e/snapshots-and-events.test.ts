@@ -29,15 +29,17 @@ test.after.always(async () => {
 });
 
 for (const snapshotter of ['overlayfs', 'native']) {
-  snapshotsSuite(`socket, ${snapshotter}`, async (t) => {
-    if (process.geteuid!() !== 0) {
-      t.log('skipped: mounting takes root');
-      return undefined;
-    }
-    const snapshots = typedClient(client, SnapshotsDefinition) as unknown as PartialClient<typeof SnapshotsDefinition>;
-    const namespace = `s${randomBytes(6).toString('hex')}`;
-    return { snapshots: within(snapshots, namespace), snapshotter, scratch: dir };
-  });
+  snapshotsSuite(
+    `socket, ${snapshotter}`,
+    async () => {
+      const snapshots = typedClient(client, SnapshotsDefinition) as unknown as PartialClient<
+        typeof SnapshotsDefinition
+      >;
+      const namespace = `s${randomBytes(6).toString('hex')}`;
+      return { snapshots: within(snapshots, namespace), snapshotter, scratch: dir };
+    },
+    process.geteuid!() === 0 ? undefined : 'mounting takes root',
+  );
 }
 
 eventsSuite('socket', async () => ({

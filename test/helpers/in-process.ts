@@ -22,7 +22,6 @@ import {
   type PluginDefinition,
   type PluginInstance,
   type ServiceDefinition,
-  Skip,
 } from 'troupe/plugin';
 import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/events.ts';
 import { services } from 'troupe/proto/services.ts';
@@ -214,19 +213,6 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
     }),
   });
   return daemon;
-}
-
-/** True when the plugin cannot work on this machine, which is then said. */
-export async function skips(t: ExecutionContext, work: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await work();
-    return false;
-  } catch (error) {
-    if (!(error instanceof Skip)) throw error;
-    t.log(`skipped: ${error.message}`);
-    t.pass();
-    return true;
-  }
 }
 
 function clientOf<D extends ServiceDefinition>(
