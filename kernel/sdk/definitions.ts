@@ -7,8 +7,12 @@ import type { ServiceDefinition } from './plugin.ts';
 export async function definitionOf(contract: string, protoFile: string | undefined): Promise<ServiceDefinition> {
   const load = services[contract];
   if (load !== undefined) return (await load()) as ServiceDefinition;
-  throw new Failure(
-    'NotFound',
-    `contract ${contract}: no generated definition${protoFile === undefined ? ' and no proto file in the manifest' : ` and ${protoFile} is not given in definitions`}: not found`,
-  );
+  if (protoFile === undefined) {
+    throw new Failure(
+      'NotFound',
+      `contract ${contract}: not in proto/, and the manifest names no proto file: not found`,
+    );
+  }
+  const { definitionFromFile } = await import('./proto-file.ts');
+  return definitionFromFile(contract, protoFile);
 }
