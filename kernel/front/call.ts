@@ -111,9 +111,9 @@ export class GrpcCall implements StreamHandler, RouteSink {
         this.#stream.pause();
       }
     }
-    if (!this.#complete || this.#over || this.#reader.held > 0) return;
+    if (!this.#complete || this.#over || this.#reader.waiting) return;
     if (this.#reader.partial) this.#quit(new Failure('Internal', 'the request ends inside a message'));
-    else if (!this.#blocked) this.#routed?.finish();
+    else this.#routed?.finish();
   }
 
   #only(): void {

@@ -37,6 +37,11 @@ export class MessageReader {
     return this.#partial !== undefined || this.#prefixBytes > 0;
   }
 
+  /** `next` has one. */
+  get waiting(): boolean {
+    return this.#messages.length > 0;
+  }
+
   next(): Uint8Array | undefined {
     const message = this.#messages.shift();
     if (message !== undefined) this.#waiting -= message.length;

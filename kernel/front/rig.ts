@@ -243,7 +243,7 @@ export async function openRig(limits: Partial<FrontLimits> = {}): Promise<Rig> {
 
 /** Resolves when `condition` holds; the condition is looked at after every turn of the loop. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 20_000;
+  const end = Date.now() + 10_000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`never: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
