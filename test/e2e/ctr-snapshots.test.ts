@@ -25,10 +25,12 @@ snapshots usage
 snapshots prepare b base
 snapshots mounts /m b
 snapshots view v base
+snapshots label v containerd.io/gc.root=x
 snapshots mounts /m v
 snapshots commit c b
 snapshots commit c v
 snapshots view v2 c
+snapshots label v2 containerd.io/gc.root=x
 snapshots mounts /m v2
 snapshots mounts /m c
 snapshots tree
