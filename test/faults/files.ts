@@ -1,5 +1,6 @@
 /** A limit of open files that is reached: calls say so, the daemon stays, and with files to open again all is well. */
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { measureResources } from './checker/resources.ts';
 import type { ImageSet } from './images.ts';
@@ -14,8 +15,6 @@ export interface FilesOptions {
   /** Descriptors left to open, one run each. */
   readonly spare: readonly number[];
 }
-
-const ample = 65_536;
 
 export async function filesRuns(report: Report, { images, seed, spare }: FilesOptions): Promise<void> {
   const rig = new Rig({ seed: `files ${seed}`, disk: 'tmpfs', images });
@@ -38,6 +37,7 @@ export async function filesRuns(report: Report, { images, seed, spare }: FilesOp
 
 async function starve(rig: Rig, left: number): Promise<string[]> {
   const { pid } = rig.daemon;
+  const ample = softLimit(pid);
   limit(pid, measureResources(pid).descriptors + left);
   const mix = rig.mix(members(fullMix));
   await sleep(5000);
@@ -61,9 +61,14 @@ async function starve(rig: Rig, left: number): Promise<string[]> {
   ];
 }
 
+/** Of open files; Node raises it to the hard one when it starts. */
+function softLimit(pid: number): number {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))!;
+  return Number(soft);
+}
+
+/** The soft one: the hard one could not be raised again. */
 function limit(pid: number, files: number): void {
-  const { status, stderr } = spawnSync('prlimit', ['--pid', String(pid), `--nofile=${files}:${ample}`], {
-    encoding: 'utf8',
-  });
+  const { status, stderr } = spawnSync('prlimit', ['--pid', String(pid), `--nofile=${files}:`], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`prlimit: ${stderr}`);
 }

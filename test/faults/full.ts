@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from 'troupe/plugin';
 import { write } from './clients/contents.ts';
 import type { DiskKind } from './disk.ts';
@@ -60,6 +61,7 @@ export async function fullRun(report: Report, { images, seed, disk }: FullOption
         'and all is as before',
         async () => {
           rmSync(foreign, { force: true });
+          await untilAccepted(rig);
           const mix = rig.mix(members(diskMix), 2);
           await mix.finished();
           mix.abandon();
@@ -113,6 +115,23 @@ async function untilRefused(
     })
     .catch(() => {});
   return failure;
+}
+
+/** Records look once a second whether there is room again. @throws Failure when there is none after five */
+async function untilAccepted(rig: Rig): Promise<void> {
+  const end = performance.now() + 5000;
+  for (let round = 0; ; round++) {
+    const failure = await untilRefused(rig, `again-${round}`, 1, async (turn) => {
+      const id = turn.unique('lease');
+      const labels = { faults: id };
+      await turn.ask('leases.create', [{ object: turn.object('lease', id), state: { labels } }], () =>
+        turn.leases.create({ id, labels }),
+      );
+    });
+    if (failure === undefined) return;
+    if (performance.now() > end || !saysFull(failure)) throw failure;
+    await sleep(200);
+  }
 }
 
 function judge(call: string, failure: Failure | undefined): string[] {

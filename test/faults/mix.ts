@@ -1,5 +1,6 @@
 /** The load during every fault: clients of all kinds at once, each doing one thing after another until it is told to stop, or the daemon is gone. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Failure } from 'troupe/plugin';
 import { containers } from './clients/containers.ts';
 import { contents } from './clients/contents.ts';
 import { diffs } from './clients/diffs.ts';
@@ -108,9 +109,11 @@ export class Mix {
         this.rounds.set(name, (this.rounds.get(name) ?? 0) + 1);
       } catch (error) {
         if (turn.ended) return;
-        // What a call said is reported already; anything else is a mistake of the client's.
-        if ((error as Error).name !== 'Failure')
-          turn.report('client', { code: 'Bug', message: `${(error as Error).stack}` });
+        // What a call said is reported already. A file that the client could not write itself is no mistake of its own, anything else is.
+        if (!(error instanceof Failure)) {
+          const { code, stack } = error as NodeJS.ErrnoException;
+          turn.report('client', code === undefined ? { code: 'Bug', message: `${stack}` } : Failure.from(error));
+        }
         await sleep(pauseMs);
       }
     }

@@ -9,7 +9,7 @@
  *     └── scratch/      what containers write
  */
 import { randomBytes } from 'node:crypto';
-import { globSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
+import { globSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MNT_DETACH, unmountAll } from 'troupe/sys';
@@ -62,6 +62,8 @@ export class Rig {
     this.disk = new Disk(options.disk, join(this.dir, 'root'), options.bytes ?? 512 << 20);
     this.images = options.images;
     for (const name of ['oracle', 'scratch']) mkdirSync(join(this.dir, name));
+    // Made now, so that the daemon's careless umask is not its mode.
+    writeFileSync(join(this.dir, 'config.toml'), '', { mode: 0o644 });
     const { archives, base } = this.images;
     this.ground = {
       address: join(this.dir, 'troupe.sock'),
@@ -155,8 +157,7 @@ export class Rig {
 
   /** SIGKILL, and all clients of the mix with it. */
   async kill(mix?: Mix): Promise<void> {
-    process.kill(this.daemon.pid, 'SIGKILL');
-    await this.daemon.exited;
+    await this.daemon.stop('SIGKILL');
     mix?.abandon();
     await mix?.finished();
   }
@@ -180,15 +181,7 @@ export class Rig {
   /** Takes everything of this run away, whatever state it is in. */
   async dispose(): Promise<void> {
     for (const mix of this.#mixes) mix.abandon();
-    const daemon = this.#daemon;
-    if (daemon !== undefined && daemon.pid > 0) {
-      try {
-        process.kill(daemon.pid, 'SIGKILL');
-      } catch {
-        // Dead already.
-      }
-      await daemon.exited;
-    }
+    await this.#daemon?.stop('SIGKILL');
     const shims = processes().filter(({ argv }) => argv[0]?.includes('shim') && argv.includes(this.ground.address));
     for (const { pid } of shims) kill(pid);
     const states = `/run/containerd/runc/${this.ns}`;

@@ -48,12 +48,24 @@ async function clear(turn: Turn, doomed: Doomed): Promise<void> {
     await turn.ask('images.delete', [{ object: turn.object('image', name), state: null }], () =>
       turn.images.delete({ name, sync: false }),
     );
-  const { leases } = await turn.call('leases.list', () => turn.leases.list({ filters: [] }));
-  for (const { id } of leases.filter((each) => doomed(each.id)))
-    await turn.ask('leases.delete', [{ object: turn.object('lease', id), state: null }], () =>
-      turn.leases.delete({ id, sync: false }),
-    );
+  await leases(turn, doomed);
   for (const snapshotter of ['overlayfs', 'native']) await snapshots(turn, snapshotter, doomed);
+}
+
+/** With all that only they keep. */
+async function leases(turn: Turn, doomed: Doomed): Promise<void> {
+  const { leases: all } = await turn.call('leases.list', () => turn.leases.list({ filters: [] }));
+  for (const { id } of all.filter((each) => doomed(each.id))) {
+    const { resources } = await turn.call('leases.listResources', () => turn.leases.listResources({ id }));
+    const kinds: Record<string, string> = { ingests: 'ingest', images: 'image' };
+    const held = resources.map(({ type, id: name }) =>
+      type.startsWith('snapshots/')
+        ? turn.object('snapshot', type.slice('snapshots/'.length), name)
+        : turn.object(kinds[type] ?? type, name),
+    );
+    const wants = [turn.object('lease', id), ...held].map((object) => ({ object, state: null }));
+    await turn.askInSteps('leases.delete', wants, () => turn.leases.delete({ id, sync: true }));
+  }
 }
 
 async function tasks(turn: Turn, doomed: Doomed): Promise<void> {
