@@ -14,52 +14,49 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 /** Set in the payload length: the payload is an 8-byte slab reference (u32le first slot, u32le bytes). */
 const inSlab = 0x8000_0000;
 
-interface Part {
-  readonly header: Uint8Array;
-  readonly payload: Uint8Array | undefined;
-  readonly slab: boolean;
-}
+/** A batch's buffer when it is new, and the size above which an emptied one is not kept. */
+const firstBytes = 4096;
+const keptBytes = 256 * 1024;
 
-/** The frames of one tick and one priority, before they are posted. */
+/** The frames of one tick and one priority, before they are posted: written behind one another into a buffer that is used again. */
 export class Batch {
-  #parts: Part[] = [];
-  #bytes = 0;
-
-  get bytes(): number {
-    return this.#bytes;
-  }
+  #buffer: Uint8Array = new Uint8Array(0);
+  #view = new DataView(this.#buffer.buffer);
+  #at = 0;
 
   add(header: readonly unknown[], payload: Uint8Array | undefined, slab = false): void {
-    // pack() returns a view of a pool that the next pack() writes on; the copy is about 60 bytes.
-    const packed = Uint8Array.prototype.slice.call(packr.pack(header)) as Uint8Array;
-    this.#parts.push({ header: packed, payload, slab });
-    this.#bytes += 8 + packed.byteLength + (payload?.byteLength ?? 0);
+    // A view of a pool that the next pack() writes on: copied at once.
+    const packed = packr.pack(header);
+    const payloadLength = payload === undefined ? 0 : payload.byteLength;
+    this.#room(8 + packed.byteLength + payloadLength);
+    const at = this.#at;
+    this.#view.setUint32(at, packed.byteLength, true);
+    // 0 is "no payload", so that an empty message can be told from none: lengths are sent plus one.
+    this.#view.setUint32(at + 4, payload === undefined ? 0 : slab ? inSlab | payloadLength : payloadLength + 1, true);
+    this.#buffer.set(packed, at + 8);
+    if (payload !== undefined) this.#buffer.set(payload, at + 8 + packed.byteLength);
+    this.#at = at + 8 + packed.byteLength + payloadLength;
   }
 
   /** One exact buffer, to be transferred: a view of Node's pool would ship 64 KiB of other people's bytes with it. */
-  take(): Uint8Array | undefined {
-    if (this.#parts.length === 0) return undefined;
-    const out = new Uint8Array(this.#bytes);
-    const view = new DataView(out.buffer);
-    let at = 0;
-    for (const { header, payload, slab } of this.#parts) {
-      view.setUint32(at, header.byteLength, true);
-      // 0 is "no payload", so that an empty message can be told from none: lengths are sent plus one.
-      view.setUint32(
-        at + 4,
-        payload === undefined ? 0 : slab ? inSlab | payload.byteLength : payload.byteLength + 1,
-        true,
-      );
-      out.set(header, at + 8);
-      at += 8 + header.byteLength;
-      if (payload !== undefined) {
-        out.set(payload, at);
-        at += payload.byteLength;
-      }
-    }
-    this.#parts = [];
-    this.#bytes = 0;
+  take(): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#at === 0) return undefined;
+    const out = new Uint8Array(this.#buffer.buffer.slice(0, this.#at) as ArrayBuffer);
+    this.#at = 0;
+    if (this.#buffer.byteLength > keptBytes) this.#grow(0);
     return out;
+  }
+
+  #room(bytes: number): void {
+    if (this.#at + bytes > this.#buffer.byteLength)
+      this.#grow(Math.max(this.#at + bytes, this.#buffer.byteLength * 2, firstBytes));
+  }
+
+  #grow(bytes: number): void {
+    const grown = new Uint8Array(bytes);
+    grown.set(this.#buffer.subarray(0, this.#at));
+    this.#buffer = grown;
+    this.#view = new DataView(grown.buffer);
   }
 }
 
@@ -96,7 +93,7 @@ export class BatchReader {
     if (end > this.#bytes.byteLength)
       throw new RangeError(`frame of ${end - start} bytes in a batch of ${this.#bytes.byteLength}`);
     this.#at = end;
-    const header: unknown = unpackr.unpack(this.#bytes.subarray(start, start + headerLength));
+    const header: unknown = unpackr.unpack(this.#bytes, { start, end: start + headerLength });
     if (!Array.isArray(header) || typeof header[0] !== 'number' || typeof header[1] !== 'number') {
       throw new RangeError('frame header is not an array of kind and id');
     }

@@ -68,7 +68,7 @@ export abstract class LinkEnd {
     this.#flushing = false;
     for (const p of [0, 1, 2] as const) {
       const b = this.#batches[p].take();
-      if (b !== undefined) this.#port.postMessage({ p, b }, [b.buffer as ArrayBuffer]);
+      if (b !== undefined) this.#port.postMessage({ p, b }, [b.buffer]);
     }
   };
 

@@ -1,6 +1,6 @@
 /** A typed client of a contract over the bus: encode once, decode once, and nothing outlives its caller. */
 import type { CallMeta } from '../bus/frames.ts';
-import type { RoutedCall, Router } from '../bus/router.ts';
+import type { RoutedCall, Router, RouteSink } from '../bus/router.ts';
 import { Failure } from './failure.ts';
 import { Inbox } from './inbox.ts';
 import type { CallOptions, Client, MethodDefinition, ServiceDefinition } from './plugin.ts';
@@ -30,7 +30,7 @@ export function clientOf<D extends ServiceDefinition>(
   return client as Client<D>;
 }
 
-/** The common case on its own: one message each way needs neither queue nor pump. */
+/** The common case on its own: one message each way needs neither queue nor pump, and one object instead of a handful of closures. */
 function unary(
   router: Router,
   self: string,
@@ -42,37 +42,57 @@ function unary(
   options: CallOptions,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    let reply: Uint8Array | undefined;
-    let unlisten: (() => void) | undefined;
-    const routed = router.call(
-      router.provider(contract, name),
-      path,
-      { meta: metaOf(self, options), payload: method.requestType.encode(input).finish(), complete: true, single: true },
-      {
-        message: (bytes) => {
-          reply = bytes;
-        },
-        end: () => {
-          unlisten?.();
-          try {
-            if (reply === undefined) throw new Failure('Internal', `${path} ended without a reply: internal`);
-            resolve(method.responseType.decode(reply));
-          } catch (error) {
-            reject(Failure.from(error));
-          }
-        },
-        fail: (failure) => {
-          unlisten?.();
-          reject(failure);
-        },
-        writable: () => {},
-      },
-    );
-    unlisten = onAbort(options, (failure) => {
+    const call = new UnaryCall(path, method, resolve, reject);
+    const payload = method.requestType.encode(input).finish();
+    const request = { meta: metaOf(self, options), payload, complete: true, single: true };
+    const routed = router.call(router.provider(contract, name), path, request, call);
+    call.unlisten = onAbort(options, (failure) => {
       routed.cancel();
       reject(failure);
     });
   });
+}
+
+class UnaryCall implements RouteSink {
+  readonly #path: string;
+  readonly #method: MethodDefinition;
+  readonly #resolve: (reply: unknown) => void;
+  readonly #reject: (error: unknown) => void;
+  #reply: Uint8Array | undefined;
+  unlisten: (() => void) | undefined;
+
+  constructor(
+    path: string,
+    method: MethodDefinition,
+    resolve: (reply: unknown) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#path = path;
+    this.#method = method;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  message(payload: Uint8Array): void {
+    this.#reply = payload;
+  }
+
+  end(): void {
+    this.unlisten?.();
+    try {
+      if (this.#reply === undefined) throw new Failure('Internal', `${this.#path} ended without a reply: internal`);
+      this.#resolve(this.#method.responseType.decode(this.#reply));
+    } catch (error) {
+      this.#reject(Failure.from(error));
+    }
+  }
+
+  fail(failure: Failure): void {
+    this.unlisten?.();
+    this.#reject(failure);
+  }
+
+  writable(): void {}
 }
 
 function metaOf(self: string, options: CallOptions): CallMeta {
