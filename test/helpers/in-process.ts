@@ -87,8 +87,11 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
   const served = new Map<string, Served>();
   const running: Running[] = [];
   t.teardown(async () => {
-    for (const plugin of running.reverse()) await plugin.stop();
-    rmSync(root, { recursive: true, force: true });
+    try {
+      for (const plugin of running.reverse()) await plugin.stop();
+    } finally {
+      rmSync(root, { recursive: true, force: true, maxRetries: 3 });
+    }
   });
 
   const find = (contract: string, name = ''): Served => {
