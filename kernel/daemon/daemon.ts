@@ -122,7 +122,8 @@ function cgroupDirs(path: string): string[] {
 /** A worker that cannot be ended, or a disk that does not keep what it promised: only a signal surely ends the process. Containers live on in their shims. */
 function endNow(logger: Logger, reason: string): void {
   logger.write('fatal', 'the daemon ends itself', { reason });
-  process.kill(process.pid, 'SIGKILL');
+  // What was refused for it is told to its callers first.
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 250);
 }
 
 function signals(supervisor: Supervisor, logger: Logger): Promise<string> {

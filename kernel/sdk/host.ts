@@ -40,8 +40,6 @@ export interface Thread {
 export interface KernelContext {
   readonly migrations: WorkerInit['migrations'];
   readonly router: Router;
-  /** The daemon must not go on: a failed fsync, a corrupt database. It ends itself and the next start verifies. */
-  fatal(reason: string): void;
 }
 
 export class PluginHost {

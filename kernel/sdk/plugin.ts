@@ -147,6 +147,8 @@ export interface PluginContext<Config = Record<string, unknown>> {
   busy<T>(what: string, limitMs: number, work: () => T): T;
   /** `child_process.spawn`, and the kernel learns the pid so that a dead thread's children are found. */
   spawn(file: string, args: readonly string[], options?: SpawnOptions): ChildProcess;
+  /** What is on the disk is not known any more (a failed fsync): the daemon ends itself shortly after, and the next start verifies. Containers live on. */
+  fatal(reason: string): void;
 }
 
 /** What `start` hands back. `serve` maps a contract's full name to its implementation. */

@@ -27,7 +27,14 @@ export default definePlugin<Config, State>({
     const store = new Store(ctx.records);
     const disk = new Disk(ctx.root);
     const policy = () => store.sharingPolicy(config.content_sharing_policy);
-    const writers = new Writers(store, disk, ctx.exclusive, policy, (digest) => trash?.reconsider(digest));
+    const writers = new Writers(
+      store,
+      disk,
+      ctx.exclusive,
+      policy,
+      (digest) => trash?.reconsider(digest),
+      (reason) => ctx.fatal(reason),
+    );
     let trash: Trash | undefined;
     let active = new AbortController();
     const warn = (error: Error) => {

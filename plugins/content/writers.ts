@@ -46,19 +46,25 @@ export class Writers {
   readonly #exclusive: Exclusive;
   readonly #policy: () => SharingPolicy;
   readonly #doubtful: (digest: Digest) => void;
+  readonly #fatal: (reason: string) => void;
   /** Those of this generation, by `NS/REF`. */
   readonly #active = new Map<string, Writer>();
   #broken: Failure | undefined;
 
-  /** @param doubtful told of a blob whose file is in place while nobody knows whether its record will be. */
+  /**
+   * @param doubtful told of a blob whose file is in place while nobody knows whether its record will be.
+   * @param fatal told that an fsync has failed: writes are refused from then on.
+   */
   constructor(
     store: Store,
     disk: Disk,
     exclusive: Exclusive,
     policy: () => SharingPolicy,
     doubtful: (digest: Digest) => void,
+    fatal: (reason: string) => void = () => {},
   ) {
     this.#doubtful = doubtful;
+    this.#fatal = fatal;
     this.#store = store;
     this.#disk = disk;
     this.#exclusive = exclusive;
@@ -85,6 +91,7 @@ export class Writers {
         ingest,
         broken: (failure) => {
           this.#broken = failure;
+          this.#fatal(failure.message);
         },
         doubtful: this.#doubtful,
         released: () => {

@@ -65,6 +65,12 @@ export function openRecordsHouse({
         ? migrate(engine.database, migrations)
         : busy('records migrate', 600_000, () => migrate(engine.database, migrations));
     if (ran.length > 0) log.info('migrated', { migrations: ran.join(' ') });
+    // Who shares content across namespaces is asked of this plugin by containerd's config, and answered by content.
+    engine.database
+      .prepare(
+        "INSERT INTO records_meta (key, value) VALUES ('content_sharing_policy', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+      )
+      .run(config.content_sharing_policy);
     engine.ready();
   } catch (error) {
     engine.close();

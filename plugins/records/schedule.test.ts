@@ -68,12 +68,38 @@ test('after so many removals, when that is asked for', async (t) => {
   const { schedule, started, pass, end } = useSchedule({ deletionThreshold: 3, mutationThreshold: 0 });
   pass(100);
   await end(0);
-  schedule.changed(2, 2);
   pass(1000);
+  schedule.changed(2, 2);
   t.is(started(), 1);
   schedule.changed(1, 1);
   pass(0);
   t.is(started(), 2);
+});
+
+test('an interval after a removal, however few they are', async (t) => {
+  const { schedule, started, pass, end } = useSchedule();
+  schedule.changed(1, 1);
+  pass(100);
+  await end(0);
+  pass(1000);
+  t.is(started(), 1, 'what the first one saw');
+  schedule.changed(1, 0);
+  pass(1000);
+  t.is(started(), 1, 'nothing was removed');
+  schedule.changed(1, 1);
+  pass(244);
+  t.is(started(), 1);
+  pass(1);
+  t.is(started(), 2);
+});
+
+test('with thresholds of 0, not by itself', async (t) => {
+  const { schedule, started, pass, end } = useSchedule({ mutationThreshold: 0 });
+  pass(100);
+  await end(0);
+  schedule.changed(1000, 1000);
+  pass(10_000);
+  t.is(started(), 1);
 });
 
 test('no more than its share of the time', async (t) => {

@@ -1,6 +1,8 @@
 /**
  * When to collect by itself, by containerd's rules and config keys (`io.containerd.gc.v1.scheduler`): once after start; then after enough
- * changes, of which one must have removed or redirected something; never so often that collecting takes more than its share of the time.
+ * changes, of which one must have removed or redirected something, and else an interval after a removal, so that what an operator removes
+ * last is gone from the disk soon; never so often that collecting takes more than its share of the time.
+ * With both thresholds 0 nobody but a client that asks for it collects.
  */
 export interface ScheduleOptions {
   /** Greatest share of the time that collecting may take, over 0, at most 0.5. */
@@ -33,11 +35,20 @@ const realClock: ScheduleClock = {
   },
 };
 
+/** What a collection counts for at least in the interval, ms: with the default share of 2 % it makes 245 ms. */
+const shortest = 5;
+/** The interval where no share is set, ms. */
+const withoutShare = 1000;
+
 export class Schedule {
   readonly #options: ScheduleOptions;
   readonly #collect: () => Promise<unknown>;
   readonly #clock: ScheduleClock;
+  /** Of the one that waits. */
   #cancel: (() => void) | undefined;
+  /** Of the clock: when that one begins. */
+  #due = 0;
+  #collecting = false;
   #mutations = 0;
   #removals = 0;
   #collections = 0;
@@ -64,15 +75,15 @@ export class Schedule {
       (mutationThreshold > 0 && this.#removals > 0 && this.#mutations >= mutationThreshold)
     )
       this.#at(scheduleDelayMs);
+    else if ((deletionThreshold > 0 || mutationThreshold > 0) && this.#removals > 0 && this.#collections > 0)
+      this.#at(this.#options.pauseThreshold > 0 ? this.#pause(shortest) : withoutShare);
   }
 
   /** A collection ended, whoever asked for it. */
   collected(durationMs: number): void {
     this.#collections += 1;
     this.#spentMs += durationMs;
-    const average = this.#spentMs / this.#collections;
-    const { pauseThreshold } = this.#options;
-    if (pauseThreshold > 0) this.#earliest = this.#clock.now() + average / pauseThreshold - average;
+    this.#earliest = this.#clock.now() + this.#pause(0);
   }
 
   stop(): void {
@@ -80,15 +91,30 @@ export class Schedule {
     this.#cancel?.();
   }
 
+  /** From one collection to the next, ms: so long that their average, or `least`, is its share of it. */
+  #pause(least: number): number {
+    const { pauseThreshold } = this.#options;
+    if (pauseThreshold <= 0) return 0;
+    const average = Math.max(this.#spentMs / this.#collections, least);
+    return average / pauseThreshold - average;
+  }
+
+  /** The sooner one counts of two that wait. */
   #at(delayMs: number): void {
-    if (this.#stopped || this.#cancel !== undefined) return;
-    const delay = Math.max(delayMs, this.#earliest - this.#clock.now(), 0);
-    this.#cancel = this.#clock.after(delay, async () => {
+    if (this.#stopped || this.#collecting) return;
+    const now = this.#clock.now();
+    const due = Math.max(now + delayMs, this.#earliest);
+    if (this.#cancel !== undefined && this.#due <= due) return;
+    this.#cancel?.();
+    this.#due = due;
+    this.#cancel = this.#clock.after(due - now, async () => {
+      this.#cancel = undefined;
       // What changes while it runs may come too late for it, and counts for the next.
       this.#mutations = 0;
       this.#removals = 0;
+      this.#collecting = true;
       await this.#collect();
-      this.#cancel = undefined;
+      this.#collecting = false;
       this.changed(0, 0);
     });
   }

@@ -189,6 +189,9 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
           { namespace },
         );
       },
+      fatal: (reason) => {
+        throw new Error(`a plugin in a test has met what ends a daemon: ${reason}`);
+      },
       exclusive: async (name, work, abort) =>
         (await locks.request(name, abort === undefined ? {} : { signal: abort }, async () => work())) as never,
       busy: (_what, _limit, work) => work(),
