@@ -210,7 +210,7 @@ export class Http2Connection implements FrameSink, StreamWire {
     if (bytes.length === 0 && !last) this.#flood.control();
     const stream = this.#streams.get(streamId);
     if (stream === undefined || stream.remoteEnded) {
-      if (this.#resetByUs.has(streamId)) this.#flood.control();
+      if (this.#resetByUs.has(streamId) || streamId > this.#lastAccepted) this.#flood.control();
       else if (stream === undefined) this.#refuse(streamId, errorCode.streamClosed);
       else this.#fault(stream, errorCode.streamClosed);
       return;
