@@ -7,6 +7,8 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -20,7 +22,7 @@ import {
   WriteContentRequest,
 } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
-import { mount, mountinfo, unmountAll } from 'troupe/sys';
+import { lgetxattr, mount, mountinfo, unmountAll } from 'troupe/sys';
 import { inProcess } from '../../test/helpers/in-process.ts';
 import content from '../content/index.ts';
 import { inventory } from '../lib/layer/inventory.ts';
@@ -133,6 +135,78 @@ test('apply: into an overlay, without mounting it, with what depends on the laye
     inventory(merged).map((line) => line.split(' ').slice(0, 3).join(' ')),
     ['"again" file 644', '"etc" directory 700', '"etc/hostname" file 644'],
   );
+});
+
+const detached = (upper: string) => ({ type: 'overlay', source: 'overlay', options: [`upperdir=${upper}`] });
+
+test('apply: into an overlay whose lower directories come later', async (t) => {
+  const { client, store, directory } = await setUp(t);
+  const [lower, upper] = [directory('lower'), directory('upper, with: signs')];
+  mkdirSync(join(lower, 'etc'));
+  for (const name of ['gone', 'stays', 'etc/old', 'etc/replaced']) writeFileSync(join(lower, name), 'x');
+  const bytes = archive(
+    entry({ name: 'etc', type: '5', mode: 0o755 }),
+    entry({ name: 'etc/.wh.old' }),
+    entry({ name: 'etc/replaced', body: 'y' }),
+    entry({ name: '.wh.gone' }),
+    entry({ name: 'etc/opaque', type: '5', mode: 0o755 }),
+    entry({ name: 'etc/opaque/.wh..wh..opq' }),
+  );
+  const digest = await store(bytes);
+  const { applied } = await client.apply({
+    diff: { mediaType: TAR, digest },
+    mounts: [detached(upper.replace(/[\\,:]/g, '\\$&'))],
+  });
+  t.is(applied!.digest, sha256(bytes));
+  const gone = statSync(join(upper, 'gone'));
+  t.deepEqual([gone.isCharacterDevice(), gone.rdev], [true, 0]);
+  t.is(lgetxattr(join(upper, 'etc/opaque'), 'trusted.overlay.opaque')?.toString(), 'y');
+  const merged = directory('merged');
+  symlinkSync(upper, join(lower, '../plain'));
+  mount('overlay', merged, 'overlay', 0, `lowerdir=${join(lower, '../plain')}:${lower}`);
+  t.deepEqual(
+    inventory(merged).map((line) => line.split(' ').slice(0, 2).join(' ')),
+    ['"etc" directory', '"etc/opaque" directory', '"etc/replaced" file', '"stays" file'],
+  );
+});
+
+for (const [name, entries, why] of [
+  ['a directory that it does not list', [entry({ name: 'etc/hostname', body: 'x' })], /it does not list "etc" before/],
+  [
+    'a directory that it lists too late',
+    [entry({ name: 'etc/hostname', body: 'x' }), entry({ name: 'etc', type: '5', mode: 0o755 })],
+    /it does not list "etc" before/,
+  ],
+  ['a whiteout in a directory that it does not list', [entry({ name: 'etc/.wh.x' })], /it does not list "etc" before/],
+  ['an opaque root', [entry({ name: '.wh..wh..opq' })], /it hides everything below its root/],
+  [
+    'a hard link to a file below',
+    [entry({ name: 'x', type: '1', link: 'y' })],
+    /a hard link to a file of a layer below/,
+  ],
+] as const) {
+  test(`apply: a layer that has to know what is below it is refused without: ${name}`, async (t) => {
+    const { client, store, directory } = await setUp(t);
+    const digest = await store(archive(...entries));
+    const diffOf = { mediaType: TAR, digest };
+    await refusal(t, client.apply({ diff: diffOf, mounts: [detached(directory('upper'))] }), 'FailedPrecondition', why);
+    await refusal(
+      t,
+      client.apply({ diff: diffOf, mounts: [detached(directory('again'))] }),
+      'FailedPrecondition',
+      /prepare it on its parent and apply the layer there: failed precondition$/,
+    );
+    const lower = directory('lower');
+    writeFileSync(join(lower, 'y'), 'x');
+    await client.apply({ diff: diffOf, mounts: [overlay([lower], directory('with'), directory('work'))] });
+  });
+}
+
+test('apply: an overlay of which nothing is said', async (t) => {
+  const { client, store } = await setUp(t);
+  const mounts = [{ type: 'overlay', source: 'overlay', options: [] }];
+  const digest = await store(layer);
+  await refusal(t, client.apply({ diff: { mediaType: TAR, digest }, mounts }), 'FailedPrecondition', /mount/);
 });
 
 test('apply: mounts that have to be mounted are unmounted, whatever happens', async (t) => {

@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { definePlugin } from 'troupe/plugin';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
+import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { Blobs } from './blobs.ts';
 import { LayerPool } from '../lib/layer/pool.ts';
+import { OmissionRecords } from './omissions.ts';
 import { Scratch } from './scratch.ts';
 import { diffService } from './service.ts';
 
@@ -32,7 +34,7 @@ export default definePlugin<Config>({
           syncFs: config.sync_fs,
           maxBytes: config.max_unpacked_bytes,
           maxEntries: config.max_entries,
-          log: ctx.log,
+          omissions: new OmissionRecords(ctx.records, ctx.call(SnapshotsDefinition), ctx.log),
         }),
       },
       activate: () => scratch.clean(ctx.log),

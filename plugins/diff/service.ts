@@ -1,11 +1,19 @@
-/** containerd.services.diff.v1.Diff */
-import { Failure, failpoint, type Log, type Service } from 'troupe/plugin';
+/**
+ * containerd.services.diff.v1.Diff
+ *
+ * Apply takes the mounts that a snapshotter gives, and one form more: a single overlay mount with an `upperdir` and no `lowerdir` means a snapshot that was
+ * prepared without its parent and gets it at Commit (which overlayfs here can: capability `rebase`). The layer is unpacked in overlay form, so that the
+ * layers of an image need not wait for each other. One that cannot be unpacked without knowing what is below is refused with FailedPrecondition: the
+ * client removes that snapshot, prepares it on its parent when that is there, and applies the layer to its mounts.
+ */
+import { Failure, failpoint, type Service } from 'troupe/plugin';
 import type { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { parseDigest } from '../lib/digest/digest.ts';
 import { copyLabels } from '../lib/label/label.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { type Blobs, UNCOMPRESSED } from './blobs.ts';
 import { diffType, LAYER, requireLayer } from './media-type.ts';
+import type { OmissionRecords } from './omissions.ts';
 import type { LayerPool } from '../lib/layer/pool.ts';
 
 export interface ServiceOptions {
@@ -16,7 +24,7 @@ export interface ServiceOptions {
   /** 0: no limit. */
   readonly maxBytes: number;
   readonly maxEntries: number;
-  readonly log: Log;
+  readonly omissions: OmissionRecords;
 }
 
 export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptions): Service<typeof DiffDefinition> {
@@ -48,12 +56,7 @@ export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptio
         },
         call.signal,
       );
-      if (applied.omitted.length > 0) {
-        options.log.warn('not everything of a layer could be unpacked without privilege', {
-          digest,
-          omitted: applied.omitted,
-        });
-      }
+      await options.omissions.keep(digest, mounts, applied.omitted, call);
       failpoint('diff.apply.before-reply');
       return {
         applied: { mediaType: LAYER, digest: applied.diffId, size: BigInt(applied.size), annotations: {} },

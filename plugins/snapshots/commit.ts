@@ -2,8 +2,9 @@
 import { type Call, Failure, failpoint } from 'troupe/plugin';
 import { type CommitSnapshotRequest, Kind } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { quote } from '../lib/identifier/quote.ts';
-import { copyLabels, validateLabels } from '../lib/label/label.ts';
+import { copyLabels, decodeLabels, type Labels, validateLabels } from '../lib/label/label.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
+import { OMITTED } from '../lib/snapshot/omitted.ts';
 import { validateKey } from './convert.ts';
 import { lockOf, type Preparing, requireParent } from './prepare.ts';
 import type { LoadedSnapshotter } from './snapshotters.ts';
@@ -33,11 +34,21 @@ export async function commit(at: Preparing, request: CommitSnapshotRequest, call
         call,
       );
       failpoint('snapshots.commit.record');
-      await at.store.commit(row, { name, parent, labels: copyLabels(request.labels), size, inodes }, call.lease);
+      await at.store.commit(
+        row,
+        { name, parent, labels: committedLabels(row, request.labels), size, inodes },
+        call.lease,
+      );
       failpoint('snapshots.commit.reply');
     },
     call.signal,
   );
+}
+
+/** Labels of the active snapshot end with it, as with containerd; but what its files lack they lack for good. */
+function committedLabels(row: SnapshotRow, wanted: Labels): Labels {
+  const omitted = decodeLabels(row.labels)[OMITTED];
+  return omitted === undefined ? copyLabels(wanted) : { ...copyLabels(wanted), [OMITTED]: omitted };
 }
 
 /** The parent that it was prepared with, or, where the snapshotter can rebase, the one that is named now. */

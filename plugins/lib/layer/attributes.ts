@@ -2,11 +2,11 @@
  * Owner, mode, extended attributes and times of what was extracted, in the order in which they survive: owner first, because chown clears set-user-ID and
  * capabilities; times last.
  *
- * A process that is not root may not give files away, make devices or set some attributes. Such a refusal is noted once and passed over, so that a
- * rootless daemon unpacks what it can; as root it is an error like any other.
+ * A process without the capability may not give files away, make devices or set some attributes. Such a refusal is noted once and passed over, so that a
+ * rootless daemon unpacks what it can; where the capability is there it is an error like any other.
  */
 
-import { fchmodSync, fchownSync, readFileSync } from 'node:fs';
+import { fchmodSync, fchownSync } from 'node:fs';
 import {
   AT_FDCWD,
   type FileStatus,
@@ -21,6 +21,7 @@ import {
   utimensat,
 } from 'troupe/sys';
 import { type ByteString, toPath } from './name.ts';
+import { may } from './privilege.ts';
 
 export interface Attributes {
   readonly uid: number;
@@ -46,31 +47,15 @@ export class Omissions {
   }
 }
 
-/**
- * Root in the machine's own user namespace: only there is a refusal a fault. In another namespace even uid 0 may not make devices or give files to ids
- * that are not mapped.
- */
-const privileged = process.getuid?.() === 0 && isInitialNamespace();
-
-function isInitialNamespace(): boolean {
-  try {
-    const [inside, outside, count] = readFileSync('/proc/self/uid_map', 'latin1').trim().split(/\s+/).map(Number);
-    return inside === 0 && outside === 0 && count === 0xffff_ffff;
-  } catch {
-    // No /proc/self/uid_map: a kernel without user namespaces.
-    return true;
-  }
-}
-
 /** Whether the refusal `error` of making a device is to be passed over. */
 export function mayOmitDevice(error: unknown): boolean {
-  return !privileged && isErrno(error, 'EPERM', 'EACCES');
+  return !may.device && isErrno(error, 'EPERM', 'EACCES');
 }
 
 /** Sets everything on the open regular file `fd`. */
 export function setOpenFile(fd: number, attributes: Attributes, name: ByteString, omissions: Omissions): void {
   owner(() => fchownSync(fd, attributes.uid, attributes.gid), name, omissions);
-  for (const [key, value] of attributes.xattrs) xattr(() => fsetxattr(fd, toPath(key), value), name, omissions);
+  for (const [key, value] of attributes.xattrs) xattr(key, () => fsetxattr(fd, toPath(key), value), name, omissions);
   fchmodSync(fd, attributes.mode);
   utimensat(fd, null, attributes.atimeNs, attributes.mtimeNs);
 }
@@ -94,7 +79,8 @@ export function setEntry(
   }
   if (attributes.xattrs.size > 0) {
     const full = fdPath(dirfd, path);
-    for (const [key, value] of attributes.xattrs) xattr(() => lsetxattr(full, toPath(key), value), name, omissions);
+    for (const [key, value] of attributes.xattrs)
+      xattr(key, () => lsetxattr(full, toPath(key), value), name, omissions);
   }
   if (!isSymlink) fchmodat(dirfd, path, attributes.mode);
   utimensat(dirfd, path, attributes.atimeNs, attributes.mtimeNs);
@@ -110,19 +96,23 @@ function owner(set: () => void, name: ByteString, omissions: Omissions): void {
     set();
   } catch (error) {
     // EINVAL: the id has no place in the user namespace.
-    if (privileged || !isErrno(error, 'EPERM', 'EINVAL')) throw error;
+    if (may.chown || !isErrno(error, 'EPERM', 'EINVAL')) throw error;
     omissions.note('ownership', name);
   }
 }
 
-function xattr(set: () => void, name: ByteString, omissions: Omissions): void {
+function xattr(key: ByteString, set: () => void, name: ByteString, omissions: Omissions): void {
   try {
     set();
   } catch (error) {
     // A file system without (these) attributes: containerd goes on without them, and so does every overlay on such a disk.
-    if (!isErrno(error, 'ENOTSUP') && (privileged || !isErrno(error, 'EPERM', 'EACCES'))) throw error;
+    if (!isErrno(error, 'ENOTSUP') && (maySet(key) || !isErrno(error, 'EPERM', 'EACCES'))) throw error;
     omissions.note('xattr', name);
   }
+}
+
+function maySet(key: ByteString): boolean {
+  return key === 'security.capability' ? may.capability : may.trusted;
 }
 
 /** Attributes of an entry as it lies on disk, without those that belong to overlayfs's own bookkeeping. */

@@ -20,6 +20,8 @@ export interface Layers {
   /** The writable one; undefined for a view. */
   readonly upper: string | undefined;
   readonly lower: readonly string[];
+  /** An overlay's upper directory whose lower ones come later: no `lowerdir` was given, which no kernel mounts. */
+  readonly detached?: true;
 }
 
 /** Where the files of `mounts` are, if that can be said without mounting: undefined otherwise. No mounts are no layers. */
@@ -38,7 +40,9 @@ function overlayLayers(mount: SnapshotMount): Layers | undefined {
   const value = (name: string): string | undefined =>
     mount.options.findLast((option) => option.startsWith(name))?.slice(name.length);
   const upper = value('upperdir=');
-  const lower: readonly string[] = value('lowerdir=')?.match(/(?:\\.|[^\\:])+|:(?=:)/gs) ?? [];
+  const below = value('lowerdir=');
+  if (below === undefined && upper !== undefined) return { upper: unescaped(upper), lower: [], detached: true };
+  const lower: readonly string[] = below?.match(/(?:\\.|[^\\:])+|:(?=:)/gs) ?? [];
   // `lower::data` is a layer of metacopy's.
   if (lower.length === 0 || lower.includes(':')) return undefined;
   return { upper: upper === undefined ? undefined : unescaped(upper), lower: lower.map(unescaped) };

@@ -15,7 +15,9 @@ import { ChunkSender } from './channel.ts';
 import { completeLayer } from './complete.ts';
 import { diffLayer, NotPlain } from './diff.ts';
 import { LowerLayers } from './lower.ts';
+import { quote } from './name.ts';
 import { layersOf, type SnapshotMount, withDirectories, withMounted } from './mounts.ts';
+import { may } from './privilege.ts';
 import {
   type ApplyResult,
   type ApplyTask,
@@ -68,7 +70,33 @@ async function runApply(task: ApplyTask): Promise<ApplyResult> {
   if (writable === undefined) {
     return withMounted(task.mounts, task.scratch, (path) => applyTo(task, control, path, undefined));
   }
+  if (layers!.detached === true) return applyDetached(task, control, writable);
   return applyTo(task, control, writable, task.mounts[0]!.type === 'overlay' ? layers!.lower : undefined);
+}
+
+/**
+ * A client that unpacks the layers of an image at once gives each an overlay without lower directories. It cannot come back and settle what a layer
+ * leaves open, so such a layer is refused, and the client takes it in its turn.
+ */
+async function applyDetached(task: ApplyTask, control: TaskControl, upper: string): Promise<ApplyResult> {
+  if (!may.mark) {
+    const why = 'a daemon without CAP_SYS_ADMIN on the machine cannot write the marks of overlayfs';
+    throw inOrder(task, why);
+  }
+  const applied = await applyTo({ ...task, detached: true }, control, upper, undefined);
+  const { implied, rootOpaque, incomplete } = applied.deferred;
+  if (incomplete) throw inOrder(task, 'it has a hard link to a file of a layer below');
+  if (rootOpaque) throw inOrder(task, 'it hides everything below its root');
+  const [first] = implied;
+  if (first !== undefined) throw inOrder(task, `it does not list ${quote(first.path)} before what is in it`);
+  return applied;
+}
+
+function inOrder(task: ApplyTask, why: string): Failure {
+  return new Failure(
+    'FailedPrecondition',
+    `${task.subject}: ${why}; remove the snapshot, prepare it on its parent and apply the layer there: failed precondition`,
+  );
 }
 
 /** @param lower of an overlay whose upper directory `path` is */
@@ -188,7 +216,8 @@ function withTree<T>(
   use: (path: string | undefined) => Promise<T>,
 ): Promise<T> {
   const layers = layersOf(mounts);
-  const [only, more] = layers === undefined ? [] : stack(layers);
+  // The upper directory alone of an overlay has marks in it that are no files.
+  const [only, more] = layers === undefined || layers.detached === true ? [] : stack(layers);
   if (mounts.length === 0) return use(undefined);
   return only !== undefined && more === undefined ? use(only) : withMounted(mounts, scratch, use);
 }
