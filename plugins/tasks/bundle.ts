@@ -20,7 +20,7 @@
  * A bundle is made from the outside in and removed by one rename, so what carries an id is whole up to `shim-binary-path`, or a shim was never started in it.
  */
 
-import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { chmod, chown, mkdir, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure, failpoint } from 'troupe/plugin';
@@ -75,6 +75,10 @@ export class Bundle {
       await this.remove();
       throw error;
     }
+  }
+
+  exists(): boolean {
+    return existsSync(this.path);
   }
 
   async writeBinary(binary: string): Promise<void> {

@@ -10,7 +10,7 @@ import { isListening } from 'troupe/sys';
 import { now } from '../lib/timestamp/timestamp.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
-import { endProcess, findShim, goneWithin, isRunning, plausiblePid } from './shim-pid.ts';
+import { endProcess, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
 import type { Task } from './task.ts';
 
 /** What a process that was killed leaves as its status: 128 + SIGKILL. */
@@ -18,6 +18,9 @@ export const killedStatus = 137;
 
 /** A status for an end that nobody saw; the API's own word for it. */
 const unknownStatus = 255;
+
+/** How long, ms, a shim may take from its last connection to its end. */
+const partingTime = 1000;
 
 /** Asks a shim whose task is deleted to end, and makes it when it does not. `shared`: it has other tasks, and will not. */
 export async function retireShim(host: TasksHost, task: Task, shared: boolean): Promise<void> {
@@ -28,26 +31,31 @@ export async function retireShim(host: TasksHost, task: Task, shared: boolean): 
     } catch {
       // A shim may end before its answer has left.
     }
-    if (!shared) await settledWithin(shim.closed, host.timeouts.shutdown);
+    const parted = !shared && (await settledWithin(shim.closed, host.timeouts.shutdown));
     shim.close();
     // Its process ends some milliseconds after its last connection.
-    if (!shared && task.shimPid !== undefined && (await goneWithin(task.shimPid, host.timeouts.shutdown))) return;
+    if (parted && task.shimPid !== undefined && (await goneWithin(task.shimPid, partingTime))) return;
   }
   if (!shared) await endShim(host, task);
 }
 
-/** Ends the process of a shim that does not end by itself. True when it is known to be gone. */
+/**
+ * Ends the process of a shim that does not end by itself; where its pid is not known, whatever runs under the task's name: a `start` whose daemon died meanwhile,
+ * and what that started. True when it is gone, as far as can be seen.
+ */
 export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
-  const shimPid = task.shimPid ?? findShim(task.binary, task.namespace, task.id, host.daemon.address);
-  // A shim that never said its pid and that no command line names: gone, as far as can be seen.
-  if (shimPid === undefined) return !task.shim?.alive;
-  if (!isRunning(shimPid)) return true;
-  host.log.warn('ending a shim that does not end by itself', {
-    namespace: task.namespace,
-    id: task.id,
-    pid: shimPid.pid,
-  });
-  return endProcess(shimPid, Math.min(1000, host.timeouts.cleanup));
+  const { namespace, id, binary } = task;
+  const find = (): ShimPid | undefined => findShim(binary, namespace, id, host.daemon.address);
+  let target = task.shimPid ?? find();
+  if (target === undefined) return !task.shim?.alive;
+  for (let round = 0; target !== undefined && round < 4; round++) {
+    if (isRunning(target)) {
+      host.log.warn('ending a shim that does not end by itself', { namespace, id, pid: target.pid });
+      if (!(await endProcess(target, Math.min(1000, host.timeouts.cleanup)))) return false;
+    }
+    target = task.shimPid === undefined ? find() : undefined;
+  }
+  return target === undefined;
 }
 
 /** What a task whose shim is dead ended with; undefined when there never was a process. Ends what of the container still runs. */

@@ -11,6 +11,8 @@ export interface TasksHost {
   readonly daemon: Pick<DaemonInfo, 'address' | 'ttrpcAddress' | 'publishBinary' | 'version'>;
   readonly log: Log;
   readonly spawn: PluginContext['spawn'];
+  /** One holder of a name at a time, over all generations of the plugin. */
+  exclusive<T>(name: string, work: () => Promise<T>): Promise<T>;
   readonly timeouts: Timeouts;
   /** Publishes `/tasks/exit` and `/tasks/delete` of tasks whose shim can no longer do so itself. */
   publishExit(namespace: string, event: TaskExit): Promise<void>;

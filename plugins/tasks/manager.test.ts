@@ -1,13 +1,16 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
-import { mountsBelow } from 'troupe/sys';
+import { mkfifo, mountsBelow } from 'troupe/sys';
+import { Bundle } from './bundle.ts';
 import type { CreateOptions } from './creation.ts';
 import { TaskManager } from './manager.ts';
 import { makeRig, type Rig, shimsOf, specOf, whyNoContainers } from './rig.ts';
+import { resolveShimBinary } from './shim-binary.ts';
+import { startShim } from './shim-process.ts';
 import type { Task } from './task.ts';
 
 const reason = whyNoContainers();
@@ -281,4 +284,54 @@ real(title('a generation that is let go keeps its connections, and can take over
   await first.delete(ns, 'moved', limit);
   nothingLeft(t, rig, 'moved');
   t.deepEqual(readdirSync(rig.host.state), [ns]);
+});
+
+real(title('a task that one generation still makes while the next takes over is the next one’s'), async (t) => {
+  const rig = await makeRig(t);
+  const first = start(t, rig);
+  const making = first.create(options(rig, 'between', ['sleep', '1000']));
+  const second = new TaskManager(rig.host);
+  second.activate(structuredClone(first.suspend()));
+  t.teardown(() => second.stop());
+  const made = await making;
+  const found = await second.find(ns, 'between');
+  t.is(found.pid, made.pid);
+  t.true((await second.list(ns)).includes(found));
+  first.stop();
+  await found.connection.call('start', { id: 'between', execId: '' }, limit);
+  await stopAndDelete(second, found);
+  nothingLeft(t, rig, 'between');
+});
+
+real(
+  title('a shim that was started and never given its task is ended at the next start, without an event'),
+  async (t) => {
+    const rig = await makeRig(t);
+    const bundle = new Bundle(rig.host.state, rig.host.root, ns, 'leaked');
+    await bundle.create(specOf('rootfs', ns, 'leaked', ['true']));
+    const binary = resolveShimBinary('io.containerd.runc.v2', process.env.PATH ?? '', '/bin/false');
+    await bundle.writeBinary(binary);
+    mkfifo(join(bundle.path, 'log'), 0o700);
+    await startShim(rig.host, { namespace: ns, id: 'leaked', bundle: bundle.path, binary }, new Uint8Array(0));
+    t.is(shimsOf(rig.host.daemon.address).length, 1);
+    const manager = start(t, rig);
+    await manager.loaded();
+    await t.throwsAsync(manager.find(ns, 'leaked'), { message: 'task leaked not found: not found' });
+    t.deepEqual(rig.events, []);
+    nothingLeft(t, rig, 'leaked');
+  },
+);
+
+real(title('a shim that died before it wrote its address is found by the name of its socket'), async (t) => {
+  const rig = await makeRig(t);
+  const before = new TaskManager(rig.host);
+  before.activate(undefined);
+  const task = await run(before, options(rig, 'nameless', ['sleep', '1000']));
+  before.stop();
+  rmSync(join(rig.host.state, ns, 'nameless/address'));
+  const after = start(t, rig);
+  const found = await after.find(ns, 'nameless');
+  t.is(found.pid, task.pid);
+  await stopAndDelete(after, found);
+  nothingLeft(t, rig, 'nameless');
 });

@@ -3,29 +3,25 @@
  * What changes a task's existence holds its lock; what only asks the shim does not.
  */
 
-import { Failure } from 'troupe/plugin';
+import { Failure, failpoint } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import type { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
-import { Bundle, removeTree, scanBundles, sweepWork } from './bundle.ts';
+import { Bundle, removeTree, sweepWork } from './bundle.ts';
 import { cleanAfterShim, endShim, removeBundle, retireShim, settledWithin, unlinkDeadSocket } from './burial.ts';
 import { type CreateOptions, createTask } from './creation.ts';
 import { ExitDelivery } from './exit-delivery.ts';
 import type { Exit } from './exits.ts';
 import type { TasksHost } from './host.ts';
-import { KeyedLock } from './keyed-lock.ts';
-import { addressOf, reconnect } from './reconnect.ts';
+import { addressOf } from './reconnect.ts';
+import { lockOf, Recovery } from './recovery.ts';
 import type { ShimCallOptions } from './shim.ts';
 import { shimPid } from './shim-pid.ts';
-import { ShimLog } from './shim-log.ts';
-import { Task } from './task.ts';
+import type { Task } from './task.ts';
 
 /** What one generation hands to the next. The tasks themselves are found on disk. */
 export interface ManagerState {
   readonly exits: readonly Exit[];
 }
-
-/** Pauses between two questions to a suspect, ms: doubled from the first to the second. */
-const suspectPause = { first: 1000, longest: 30_000 };
 
 export class TaskManager {
   readonly exits: ExitDelivery;
@@ -33,36 +29,40 @@ export class TaskManager {
   swept: Promise<void> = Promise.resolve();
   readonly #host: TasksHost;
   readonly #tasks = new Map<string, Task>();
-  /** Found on disk and not heard of yet. */
-  readonly #loading = new Map<string, Promise<void>>();
+  readonly #recovery: Recovery;
   readonly #creating = new Map<string, Promise<unknown>>();
-  readonly #locks = new KeyedLock();
   #serving: AbortController | undefined;
 
   constructor(host: TasksHost) {
     this.#host = host;
     this.exits = new ExitDelivery(host);
+    this.#recovery = new Recovery(host, {
+      knows: (namespace, id) => this.#tasks.has(keyOf(namespace, id)) || this.#creating.has(keyOf(namespace, id)),
+      found: (task) => this.#tasks.set(keyOf(task.namespace, task.id), task),
+      alive: (task, state) => {
+        this.#watch(task);
+        this.exits.expect(task, state);
+      },
+      empty: (task) => this.#retire(task),
+      dead: (task, reason) => this.#clean(task, reason),
+    });
   }
 
   /** Takes charge: finds every shim again, each in its own time; calls for a task that is still looked for wait for it, the start of the daemon does not. */
   activate(state: ManagerState | undefined): void {
     this.#serving = new AbortController();
+    const { signal } = this.#serving;
     const resumed = this.#tasks.size > 0;
     if (state !== undefined) this.exits.ledger.import(state.exits);
     for (const task of this.#tasks.values()) {
       task.log?.resume();
-      if (task.condition === 'suspect') void this.#askAgain(task, this.#serving.signal);
+      if (task.condition === 'suspect') void this.#recovery.askAgain(task, signal);
       else if (!task.shim?.alive) void this.#bury(task, 'shim disconnected');
     }
-    const { bundles, trash } = scanBundles(this.#host.state);
-    for (const { namespace, id } of bundles) {
-      const key = keyOf(namespace, id);
-      if (this.#tasks.has(key)) continue;
-      const loaded = this.#locks.run(key, () => this.#load(namespace, id)).finally(() => this.#loading.delete(key));
-      this.#loading.set(key, loaded);
-    }
+    const trash = this.#recovery.scan(signal);
     // What a generation before has under way is not trash.
     if (state === undefined && !resumed) this.swept = this.#sweep(trash);
+    else void this.#recovery.rescan(signal);
   }
 
   /** Lets go: no timers, no cleaning up, no reading of logs. Connections stay, for the calls that still wait on them. */
@@ -81,15 +81,18 @@ export class TaskManager {
     this.#tasks.clear();
   }
 
-  /** Resolves when every bundle that the last activation found has been judged. */
-  async loaded(): Promise<void> {
-    await Promise.allSettled(this.#loading.values());
+  /** Resolves when every bundle that was found on disk has been judged. */
+  loaded(): Promise<void> {
+    return this.#recovery.settled();
   }
 
   /** @throws Failure NotFound */
   async find(namespace: string, id: string): Promise<Task> {
     const key = keyOf(namespace, id);
-    await (this.#loading.get(key) ?? (this.#tasks.has(key) ? undefined : this.#creating.get(key)))?.catch(() => {});
+    if (this.#serving !== undefined) this.#recovery.look(namespace, id, this.#serving.signal);
+    const pending = this.#recovery.pending(namespace, id);
+    if (pending !== undefined) await pending;
+    else if (!this.#tasks.has(key)) await this.#creating.get(key)?.catch(() => {});
     const task = this.#tasks.get(key);
     if (task === undefined) throw new Failure('NotFound', `task ${id} not found: not found`);
     return task;
@@ -97,7 +100,8 @@ export class TaskManager {
 
   /** Tasks of one namespace, or all. Waits a moment, not longer than a State call may take, for those that are still looked for. */
   async list(namespace?: string): Promise<Task[]> {
-    if (this.#loading.size > 0) await settledWithin(this.loaded(), this.#host.timeouts.state);
+    if (this.#serving !== undefined) this.#recovery.scan(this.#serving.signal);
+    if (!this.#recovery.idle) await settledWithin(this.loaded(), this.#host.timeouts.state);
     return [...this.#tasks.values()].filter((task) => namespace === undefined || task.namespace === namespace);
   }
 
@@ -105,7 +109,7 @@ export class TaskManager {
   async create(options: CreateOptions): Promise<Task> {
     const { namespace, id } = options;
     const key = keyOf(namespace, id);
-    const created = this.#locks.run(key, async () => {
+    const created = this.#exclusively(namespace, id, async () => {
       if (this.#tasks.has(key)) throw new Failure('AlreadyExists', `task ${id}: already exists`);
       const bundle = new Bundle(this.#host.state, this.#host.root, namespace, id);
       const task = await createTask(this.#host, bundle, options, (path) => this.#usesSocket(path));
@@ -125,7 +129,7 @@ export class TaskManager {
   /** Deletes a stopped task. @throws Failure NotFound, FailedPrecondition while it runs. */
   async delete(namespace: string, id: string, options: ShimCallOptions): Promise<DeleteResponse> {
     const task = await this.find(namespace, id);
-    const reply = await this.#locks.run(keyOf(namespace, id), async () => {
+    const reply = await this.#exclusively(namespace, id, async () => {
       if (task.condition === 'gone') throw new Failure('NotFound', `task ${id} not found: not found`);
       return this.#delete(task, options);
     });
@@ -177,72 +181,15 @@ export class TaskManager {
       if (!Failure.is(error, 'NotFound')) throw error;
       failure = error;
     }
+    failpoint('tasks.shim.deleted');
     if (reply !== undefined) await this.exits.delivered(task, reply);
-    // From here on the end of the connection is no news.
-    task.condition = 'gone';
-    await retireShim(this.#host, task, this.#shared(task));
-    await this.#forget(task, undefined);
+    await this.#retire(task);
     if (failure !== undefined) throw failure;
     return reply;
   }
 
-  async #load(namespace: string, id: string): Promise<void> {
-    const bundle = new Bundle(this.#host.state, this.#host.root, namespace, id);
-    const binary = bundle.binary();
-    const about = { namespace, id };
-    if (binary === undefined) {
-      this.#host.log.info('removing a bundle in which no shim was started', about);
-      await removeBundle(this.#host, new Task(bundle, ''));
-      return;
-    }
-    const task = new Task(bundle, binary);
-    try {
-      task.log = new ShimLog(bundle, this.#host.log);
-    } catch (error) {
-      this.#host.log.warn('shim log cannot be opened', { ...about, error: Failure.from(error).message });
-    }
-    this.#tasks.set(keyOf(namespace, id), task);
-    if ((await this.#judge(task)) || this.#serving === undefined) return;
-    this.#host.log.warn('shim does not answer; it will be asked again', about);
-    task.condition = 'suspect';
-    void this.#askAgain(task, this.#serving.signal);
-  }
-
-  /** Looks for the task's shim and does what that asks for. The task's lock is held. False when the shim is there and silent. */
-  async #judge(task: Task): Promise<boolean> {
-    const { namespace, id } = task;
-    const found = await reconnect(this.#host, task);
-    if (task.condition === 'gone' || this.#serving === undefined) return true;
-    if (found.verdict === 'silent') return false;
-    if (found.verdict === 'alive') {
-      if (task.condition === 'suspect') this.#host.log.info('shim answers again', { namespace, id });
-      task.condition = 'running';
-      this.#watch(task);
-      this.exits.expect(task, found.state);
-    } else if (found.verdict === 'empty') {
-      this.#host.log.info('ending a shim that was never given its task', { namespace, id });
-      task.condition = 'gone';
-      await retireShim(this.#host, task, this.#shared(task));
-      await this.#forget(task, undefined);
-    } else {
-      await this.#clean(task, found.reason);
-    }
-    return true;
-  }
-
-  /** Asks a suspect, less and less often, until it answers or its socket closes. */
-  async #askAgain(task: Task, signal: AbortSignal): Promise<void> {
-    const aborted = abortion(signal);
-    let pause = suspectPause.first;
-    for (;;) {
-      await settledWithin(Promise.race(task.shim === undefined ? [aborted] : [task.shim.closed, aborted]), pause);
-      if (signal.aborted || task.condition !== 'suspect') return;
-      pause = Math.min(pause * 2, suspectPause.longest);
-      const settled = await this.#locks.run(keyOf(task.namespace, task.id), async () => {
-        return signal.aborted || task.condition !== 'suspect' || (await this.#judge(task));
-      });
-      if (settled) return;
-    }
+  #exclusively<T>(namespace: string, id: string, work: () => Promise<T>): Promise<T> {
+    return this.#host.exclusive(lockOf(namespace, id), work);
   }
 
   #watch(task: Task): void {
@@ -269,7 +216,7 @@ export class TaskManager {
   }
 
   async #bury(task: Task, reason: string): Promise<void> {
-    await this.#locks.run(keyOf(task.namespace, task.id), async () => {
+    await this.#exclusively(task.namespace, task.id, async () => {
       if (task.condition !== 'gone' && this.#serving !== undefined) await this.#clean(task, reason);
     });
   }
@@ -281,7 +228,9 @@ export class TaskManager {
     task.condition = 'gone';
     if (!this.#shared(task)) await endShim(this.#host, task);
     const exit = await cleanAfterShim(this.#host, task);
+    failpoint('tasks.shim.cleaned');
     await this.#forget(task, exit);
+    failpoint('tasks.exit.publish');
     if (exit === undefined) return;
     await this.exits.publish(task, exit);
     try {
@@ -290,6 +239,14 @@ export class TaskManager {
     } catch (error) {
       this.#host.log.error('deletion not published', { namespace, id, error: Failure.from(error).message });
     }
+  }
+
+  /** Takes away a task that its shim has no more. */
+  async #retire(task: Task): Promise<void> {
+    // From here on the end of the connection is no news.
+    task.condition = 'gone';
+    await retireShim(this.#host, task, this.#shared(task));
+    await this.#forget(task, undefined);
   }
 
   async #forget(task: Task, exit: TaskExit | undefined): Promise<void> {

@@ -20,6 +20,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { locks } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
 import { TaskDelete, TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import { ForwardRequest } from 'troupe/proto/containerd/services/events/ttrpc/v1/events.ts';
@@ -113,6 +114,7 @@ export async function makeRig(t: ExecutionContext, timeouts: Partial<Timeouts> =
       daemon: { address, ttrpcAddress: `${address}.ttrpc`, publishBinary: '/bin/false', version: '1.6.20' },
       log: { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') },
       spawn: (file, args, options) => spawn(file, args, options ?? {}),
+      exclusive: async (name, work) => locks.request(`${directory}:${name}`, async () => work()),
       timeouts: { ...quick, ...timeouts },
       publishExit: async (namespace, exit) => see({ topic: '/tasks/exit', namespace, from: 'daemon', exit }),
       publishDelete: async (namespace, event) =>
