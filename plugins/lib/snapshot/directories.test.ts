@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import type { Log } from 'troupe/plugin';
@@ -107,6 +108,23 @@ test('the next start finishes what a crash left', async (t) => {
   // Nobody is told when the background is done.
   while (readdirSync(join(root, 'trash')).length > 0) await setTimeout(5);
   await next.close();
+});
+
+test('what cannot be unlinked now is tried again', async (t) => {
+  if (process.geteuid!() !== 0) return t.log('skipped: mounting takes root');
+  const root = join(scratch, `${count++}`);
+  const point = join(root, 'trash/5.00000000/mounted');
+  mkdirSync(point, { recursive: true });
+  mountOn(point, { type: 'tmpfs', source: 'tmpfs', options: [] });
+  const warned = Promise.withResolvers<void>();
+  const log = { ...quiet, warn: () => warned.resolve() };
+  const directories = new SnapshotDirectories({ root, syncRemove: true, log, retryMs: 20 });
+  directories.open(false);
+  await warned.promise;
+  unmountAll(point);
+  while (readdirSync(join(root, 'trash')).length > 0) await sleep(20);
+  t.pass();
+  await directories.close();
 });
 
 test('all that wait for a sync share the next one', async (t) => {

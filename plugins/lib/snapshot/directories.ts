@@ -16,13 +16,16 @@ import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Failure, failpoint, type Log } from 'troupe/plugin';
 import { isErrno, MNT_DETACH, unmountAll } from 'troupe/sys';
-import { DiskPool } from './disk-pool.ts';
+import { DiskPool, TaskFailure } from './disk-pool.ts';
 import { isDirectory, type Measure } from './measure.ts';
 import { unlinkTree } from './unlink-tree.ts';
 
 const NEW = 'new-';
 /** How long the plugin's own thread may unlink at a stretch. */
 const INLINE_MS = 3;
+/** From a failed removal to the next attempt: the first time, and at most. */
+const RETRY_MS = 5000;
+const LONGEST_RETRY_MS = 300_000;
 
 export interface DirectoriesOptions {
   /** `<root>/<plugin id>` */
@@ -30,6 +33,8 @@ export interface DirectoriesOptions {
   /** Remove answers when everything is unlinked, not when it is out of sight. */
   readonly syncRemove: boolean;
   readonly log: Log;
+  /** From a failed removal to the next attempt, ms; doubles with each. Default 5000. */
+  readonly retryMs?: number;
 }
 
 export class SnapshotDirectories {
@@ -46,11 +51,14 @@ export class SnapshotDirectories {
   readonly #making = new Map<string, Promise<void>>();
   /** Names in the trash that are being unlinked. */
   readonly #unlinking = new Set<string>();
+  #retry: NodeJS.Timeout | undefined;
+  #retryMs: number;
 
   constructor(options: DirectoriesOptions) {
     this.#options = options;
     this.path = join(options.root, 'snapshots');
     this.#trash = join(options.root, 'trash');
+    this.#retryMs = options.retryMs ?? RETRY_MS;
   }
 
   /** Makes the tree and, unless `resumed` (the generation before may still be making one), puts what a crash left into the trash; empties the trash in the background. */
@@ -58,11 +66,13 @@ export class SnapshotDirectories {
     for (const path of [this.#options.root, this.path, this.#trash]) mkdirSync(path, { recursive: true, mode: 0o700 });
     if (this.#fd < 0) this.#fd = openSync(this.path, 'r');
     if (!resumed) for (const name of readdirSync(this.path)) if (name.startsWith(NEW)) this.#discard(name);
-    for (const name of readdirSync(this.#trash)) void this.#unlink(name);
+    this.#emptyTrash();
   }
 
   /** After it nothing runs in the background; `open` works again. */
   async close(): Promise<void> {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
     await this.#pool.close();
     if (this.#fd >= 0) closeSync(this.#fd);
     this.#fd = -1;
@@ -125,7 +135,7 @@ export class SnapshotDirectories {
   /**
    * Everything written to the file system before this call is durable after it. One syncfs serves all that ask while another is running: theirs
    * must begin after their call, so it is the next one.
-   * @throws Unavailable after the first failure, for ever: the kernel reports a lost write once, and it may have been anybody's.
+   * @throws Unavailable after the first failure of the kernel's, for ever: it reports a lost write once, and it may have been anybody's.
    */
   sync(): Promise<void> {
     if (this.#syncing === undefined) return this.#startSync();
@@ -151,6 +161,8 @@ export class SnapshotDirectories {
     try {
       await this.#pool.sync(this.#fd);
     } catch (error) {
+      // The kernel was not asked: no write is known to be lost, and the next attempt may succeed.
+      if (!(error instanceof TaskFailure)) throw error;
       this.#syncFailure = new Failure('Unavailable', `sync of ${this.path}: ${(error as Error).message}: unavailable`);
       this.#options.log.error('writes were lost; no snapshot is committed until the daemon is started anew', {
         path: this.path,
@@ -196,16 +208,37 @@ export class SnapshotDirectories {
       if (this.#fd >= 0 && !unlinkTree(this.#trash, name, performance.now() + INLINE_MS)) {
         await this.#pool.unlink(this.#trash, name);
       }
+      if (this.#retry === undefined) this.#retryMs = this.#options.retryMs ?? RETRY_MS;
     } catch (error) {
-      // It stays in the trash and is tried again at the next start.
-      if (this.#fd >= 0)
+      // It stays in the trash and is tried again: a limit of open files ends, a mount goes away.
+      if (this.#fd >= 0) {
+        this.#retryLater();
         this.#options.log.warn('removed snapshot cannot be unlinked', {
           path: join(this.#trash, name),
           error: (error as Error).message,
         });
+      }
     } finally {
       this.#unlinking.delete(name);
     }
+  }
+
+  #retryLater(): void {
+    if (this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      if (this.#fd < 0) return;
+      try {
+        this.#emptyTrash();
+      } catch {
+        this.#retryLater();
+      }
+    }, this.#retryMs).unref();
+    this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
+  }
+
+  #emptyTrash(): void {
+    for (const name of readdirSync(this.#trash)) void this.#unlink(name);
   }
 }
 

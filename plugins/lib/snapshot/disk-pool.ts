@@ -9,6 +9,17 @@ import type { Measure } from './measure.ts';
 const filename = new URL('./disk.ts', import.meta.url).href;
 const IDLE_MS = 20_000;
 
+/** A task ran and its work failed. Any other rejection says that no thread could be had for it: with no file to open left, say. */
+export class TaskFailure extends Error {
+  readonly code: string;
+
+  constructor({ message, code }: { message: string; code: string }) {
+    super(message);
+    this.name = 'TaskFailure';
+    this.code = code;
+  }
+}
+
 export class DiskPool {
   #work: Promise<Piscina> | undefined;
   #removals: Promise<Piscina> | undefined;
@@ -29,7 +40,10 @@ export class DiskPool {
   /** Removals go one after another, wait for nothing else, and keep nobody waiting. */
   unlink(parent: string, name: string): Promise<void> {
     const run = async (): Promise<void> => {
-      this.#removals ??= pool(1, IDLE_MS / 10);
+      this.#removals ??= pool(1, IDLE_MS / 10).catch((error) => {
+        this.#removals = undefined;
+        throw error;
+      });
       return unwrap<void>(await (await this.#removals).run({ parent, name }, { name: 'unlink' }));
     };
     const removed = this.#lastRemoval.then(run, run);
@@ -38,7 +52,11 @@ export class DiskPool {
   }
 
   async #run<T>(name: string, task: object): Promise<T> {
-    this.#work ??= pool(2, IDLE_MS);
+    // One that could not be made is not kept: the next task tries again.
+    this.#work ??= pool(2, IDLE_MS).catch((error) => {
+      this.#work = undefined;
+      throw error;
+    });
     return unwrap<T>(await (await this.#work).run(task, { name }));
   }
 
@@ -59,5 +77,5 @@ async function pool(maxThreads: number, idleTimeout: number): Promise<Piscina> {
 
 function unwrap<T>(outcome: Outcome<T>): T {
   if ('value' in outcome) return outcome.value;
-  throw Object.assign(new Error(outcome.failed.message), { code: outcome.failed.code });
+  throw new TaskFailure(outcome.failed);
 }
