@@ -8,7 +8,7 @@
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure, failpoint } from 'troupe/plugin';
-import { fdPath, type MountSpec, mountOn, O_PATH, openat2, RESOLVE_IN_ROOT, unmountAll, withFd } from 'troupe/sys';
+import { fdPath, MNT_DETACH, type MountSpec, mountOn, O_PATH, openat2, RESOLVE_IN_ROOT, unmountAll, withFd } from 'troupe/sys';
 
 /** A mount of a snapshot as the API has it; `target` is relative to the root that all of them make up. */
 export interface SnapshotMount extends MountSpec {
@@ -94,7 +94,8 @@ export async function withMounted<T>(
     failpoint('layer.mount.after');
     return await use(point);
   } finally {
-    unmountAll(point);
+    // Detached, since a process that another thread is just starting holds copies of all descriptors until its exec: EBUSY would leave the mount for good.
+    unmountAll(point, MNT_DETACH);
     rmdirSync(point);
   }
 }
