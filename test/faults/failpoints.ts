@@ -32,7 +32,7 @@ export interface FailpointOptions {
 
 /** Who is most likely to get there. When they do not, everybody tries. */
 const likely: readonly (readonly [prefix: string, counts: Readonly<Record<string, number>>])[] = [
-  ['content.', { contents: 2, leases: 1, sundries: 1 }],
+  ['content.', { contents: 2, leases: 1, sundries: 1, sharers: 1 }],
   ['snapshots.', { snapshots: 2, leases: 1 }],
   ['snapshotter.', { snapshots: 2 }],
   ['diff.diff.', { diffs: 1 }],
@@ -51,6 +51,7 @@ const everybody = {
   sundries: 1,
   heavy: 1,
   diffs: 1,
+  sharers: 1,
 };
 /** Only a root that nothing has been written to comes by here. */
 const fresh = /^(records\.migrate|system\.uuid)\./;

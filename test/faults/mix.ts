@@ -8,6 +8,7 @@ import { heavy } from './clients/heavy.ts';
 import { imports } from './clients/imports.ts';
 import { leases } from './clients/leases.ts';
 import { runs } from './clients/runs.ts';
+import { sharers } from './clients/sharers.ts';
 import { snapshots } from './clients/snapshots.ts';
 import { sundries } from './clients/sundries.ts';
 import { undertaker } from './clients/undertaker.ts';
@@ -31,6 +32,7 @@ const kinds: Readonly<Record<string, Client>> = {
   sundries,
   heavy,
   diffs,
+  sharers,
   undertaker,
 };
 
@@ -50,11 +52,12 @@ export const fullMix = {
   snapshots: 2,
   leases: 1,
   sundries: 1,
+  sharers: 1,
   containers: 2,
   runs: 1,
   undertaker: 1,
 };
-export const diskMix = { imports: 3, contents: 3, snapshots: 3, leases: 1, sundries: 1 };
+export const diskMix = { imports: 3, contents: 3, snapshots: 3, leases: 1, sundries: 1, sharers: 1 };
 
 /** How long a client waits after something went wrong, ms. */
 const pauseMs = 100;

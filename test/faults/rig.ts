@@ -167,7 +167,16 @@ export class Rig {
     const { daemon, ground } = this;
     const flags = [
       ...['--root', daemon.root, '--state', daemon.state, '--address', daemon.address, '--pid', String(daemon.pid)],
-      ...['--oracle', ground.oracle, '--fixtures', this.images.fixtures, '--namespace', this.ns],
+      ...[
+        '--oracle',
+        ground.oracle,
+        '--fixtures',
+        this.images.fixtures,
+        '--namespace',
+        this.ns,
+        '--namespace',
+        `${this.ns}-b`,
+      ],
       ...['--settle', String(options.settleSeconds ?? 30)],
       ...(this.baseline === undefined ? [] : ['--baseline', `${this.baseline.descriptors}:${this.baseline.threads}`]),
       ...(options.powerCut ? ['--power-cut'] : []),
