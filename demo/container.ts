@@ -13,6 +13,7 @@ import {
   TasksDefinition,
 } from '../proto/gen/containerd/services/tasks/v1/tasks.ts';
 import { type GrpcClient, typedClient } from '../kernel/front/client.ts';
+import { Failure } from '../kernel/sdk/failure.ts';
 
 const specType = 'types.containerd.io/opencontainers/runtime-spec/1';
 const encoder = new TextEncoder();
@@ -97,11 +98,29 @@ export class DemoContainer {
     return { output: stdout.drain(), exitStatus };
   }
 
+  /** However far it came: what runs is ended first, and what is not there is fine. */
   async remove(): Promise<void> {
     const tasks = typedClient(this.#client, TasksDefinition);
-    await tasks.delete({ containerId: this.#id });
-    await typedClient(this.#client, ContainersDefinition).delete({ id: this.#id });
-    await typedClient(this.#client, SnapshotsDefinition).remove({ snapshotter: this.#snapshotter, key: this.#id });
+    const name = { containerId: this.#id };
+    try {
+      await tasks.kill({ ...name, execId: '', signal: 9, all: true });
+      await tasks.wait({ ...name, execId: '' }, { timeoutMs: 10_000 });
+    } catch (error) {
+      // No task, or one that has ended.
+      if (!Failure.is(error, 'NotFound') && !Failure.is(error, 'FailedPrecondition')) throw error;
+    }
+    const snapshot = { snapshotter: this.#snapshotter, key: this.#id };
+    for (const step of [
+      () => tasks.delete(name),
+      () => typedClient(this.#client, ContainersDefinition).delete({ id: this.#id }),
+      () => typedClient(this.#client, SnapshotsDefinition).remove(snapshot),
+    ]) {
+      try {
+        await step();
+      } catch (error) {
+        if (!Failure.is(error, 'NotFound')) throw error;
+      }
+    }
   }
 }
 

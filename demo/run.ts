@@ -1,175 +1,192 @@
 /**
  * `npm run demo`: the main job on real input. Starts a daemon on a scratch root, imports and unpacks an image made of files of this machine, runs a
- * container from it, shows what happened inside, and leaves nothing behind.
+ * container from it, shows what happened inside, and leaves nothing behind. What this user or machine does not allow is left out, and said.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { GrpcClient, typedClient } from '../kernel/front/client.ts';
+import { type GrpcClient, typedClient } from '../kernel/front/client.ts';
 import { EventsDefinition } from '../proto/gen/containerd/services/events/v1/events.ts';
 import { IntrospectionDefinition } from '../proto/gen/containerd/services/introspection/v1/introspection.ts';
 import { LeasesDefinition } from '../proto/gen/containerd/services/leases/v1/leases.ts';
 import { VersionDefinition } from '../proto/gen/containerd/services/version/v1/version.ts';
-import { HealthDefinition } from '../proto/gen/grpc/health/v1/health.ts';
 import { KernelDefinition } from '../proto/gen/troupe/kernel/v1/kernel.ts';
 import { DemoContainer } from './container.ts';
-import { buildImage } from './image.ts';
-import { importImage, unpack } from './import.ts';
+import { DemoDaemon } from './daemon.ts';
+import { buildImage, type Image } from './image.ts';
+import { importImage, omissions, unpack } from './import.ts';
 import { leftovers } from './leftovers.ts';
+import { containerObstacles, type Obstacle } from './obstacles.ts';
 import { megabytes, Progress } from './progress.ts';
 
 const checkout = fileURLToPath(new URL('..', import.meta.url));
-const root = process.getuid?.() === 0;
+const bold = process.stdout.isTTY ? (text: string) => `\x1b[1m${text}\x1b[0m` : (text: string) => text;
 const began = performance.now();
 
 function say(text: string): void {
-  console.log(`\n\x1b[1m${text}\x1b[0m`);
+  console.log(`\n${bold(text)}`);
 }
 
-function inPath(command: string): boolean {
-  return (process.env.PATH ?? '')
-    .split(delimiter)
-    .concat('/usr/sbin', '/sbin')
-    .some((dir) => executable(join(dir, command)));
-}
-
-function executable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Why containers cannot be run here; empty when they can. */
-function missing(): string[] {
-  return [
-    ...(root ? [] : ['root (containers, overlayfs and file owners need it)']),
-    ...(inPath('runc') ? [] : ['runc (Debian: apt-get install runc)']),
-    ...(inPath('containerd-shim-runc-v2') ? [] : ['containerd-shim-runc-v2 (Debian: apt-get install containerd)']),
-    ...(executable('/bin/busybox') ? [] : ['/bin/busybox (Debian: apt-get install busybox-static)']),
-  ];
-}
-
-async function startDaemon(
-  scratch: string,
-): Promise<{ child: ChildProcess; client: GrpcClient; address: string; bootMs: number }> {
-  const address = join(scratch, 'troupe.sock');
-  const config = join(scratch, 'config.toml');
-  writeFileSync(config, 'version = 3\n');
-  const log = openSync(join(scratch, 'log'), 'w');
-  const started = performance.now();
-  const child = spawn(
-    join(checkout, 'kernel/trouped'),
-    ['--config', config, '--address', address, '--root', join(scratch, 'root'), '--state', join(scratch, 'state')],
-    { stdio: ['ignore', log, log] },
-  );
-  const client = new GrpcClient(address, { namespace: 'demo' });
-  const gone = new Promise<never>((_, reject) =>
-    child.once('exit', (code) =>
-      reject(new Error(`the daemon ended with ${code}:\n${readFileSync(join(scratch, 'log'), 'utf8')}`)),
-    ),
-  );
-  gone.catch(() => undefined);
-  await Promise.race([client.ready(30_000), gone]);
-  const { status } = await typedClient(client, HealthDefinition).check({ service: '' });
-  if (status !== 1) throw new Error('the daemon does not say SERVING');
-  return { child, client, address, bootMs: performance.now() - started };
+interface Storage {
+  readonly snapshotter: string;
+  /** Layers need not wait for each other. */
+  readonly parallel: boolean;
+  /** Why it is not the better one. */
+  readonly instead: string | undefined;
 }
 
 async function main(): Promise<number> {
+  mkdirSync(tmpdir(), { recursive: true });
   const scratch = mkdtempSync(join(tmpdir(), 'troupe-demo-'));
-  const lacking = missing();
-  say('1  Starting a daemon on a scratch root');
-  const { child, client, address, bootMs } = await startDaemon(scratch);
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const daemon = new DemoDaemon(join(checkout, 'kernel/trouped'), scratch);
+  const interrupted = new Promise<never>((_, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => reject(new Interrupted(signal)));
+  });
+  let outcome = 0;
   try {
-    const { version, revision } = await typedClient(client, VersionDefinition).version({});
-    console.log(
-      `  serving after ${bootMs.toFixed(0)} ms: pid ${child.pid}, version ${version} ${revision.slice(0, 12)}, socket ${address}`,
-    );
-    const events = new Map<string, number>();
-    const listening = new AbortController();
-    const listen = listenTo(client, events, listening.signal);
-
-    say('2  Building an image from files of this machine');
-    const image = buildImage(scratch, checkout);
-    for (const layer of image.layers)
-      console.log(
-        `  ${layer.what.padEnd(34)} ${megabytes(layer.size).padStart(8)} gzip, ${megabytes(layer.rawSize)} raw, ${layer.digest.slice(0, 19)}…`,
-      );
-
-    say('3  Importing it');
-    const progress = new Progress();
-    for (const layer of image.layers) progress.add(layer.digest, layer.what, layer.size);
-    const lease = await timed(async () => importImage(client, image, progress));
-    progress.close();
-    console.log(`  ${image.name} in ${lease.ms.toFixed(0)} ms`);
-
-    const { snapshotter, parallel } = await chooseSnapshotter(client);
-    say(
-      `4  Unpacking it into ${snapshotter} snapshots, ${parallel ? 'all layers at once' : 'one layer after the other'}`,
-    );
-    for (const layer of image.layers) progress.add(`unpack ${layer.digest}`, layer.what, layer.rawSize);
-    const chain = await timed(async () => unpack(client, image, snapshotter, parallel, lease.value, progress));
-    progress.close();
-    const raw = image.layers.reduce((sum, layer) => sum + layer.rawSize, 0);
-    console.log(
-      `  ${megabytes(raw)} in ${chain.ms.toFixed(0)} ms, ${(raw / 1e3 / chain.ms).toFixed(0)} MB/s, every diff id as the image says`,
-    );
-    await typedClient(client, LeasesDefinition).delete({ id: lease.value, sync: true });
-
-    if (lacking.length === 0) {
-      say('5  Running a container');
-      const container = new DemoContainer(client, 'demo', scratch, snapshotter);
-      await container.create(chain.value, image.name, [
-        'sh',
-        '-c',
-        'cat /etc/motd; echo "pid $$, host $(hostname), $(find / -xdev | wc -l) files, hidden file there: $(ls /etc/gone 2>/dev/null || echo no)"; sleep 1; exit 7',
-      ]);
-      const { pid, ended: exit } = await container.start();
-      console.log(`  started, pid ${pid} outside`);
-      const inside = await container.exec(['sh', '-c', 'echo "a second process beside it: $(id)"']);
-      const { output, exitStatus } = await exit;
-      for (const line of `${output}${inside.output}`.trimEnd().split('\n')) console.log(`  │ ${line}`);
-      console.log(`  the exec ended with ${inside.exitStatus}, the container with ${exitStatus}`);
-      await container.remove();
-    } else {
-      say('5  Running a container: left out');
-      console.log('  It would need, and this machine does not have:');
-      for (const each of lacking) console.log(`  · ${each}`);
-    }
-
-    say('6  The plugins that did it');
-    await showPlugins(client);
-    say('7  The events it caused');
-    listening.abort();
-    await listen;
-    for (const [topic, count] of [...events].sort()) console.log(`  ${topic.padEnd(28)} ${String(count).padStart(4)}`);
-  } finally {
-    client.close();
-    child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
-    const code = await ended;
-    clearTimeout(timer);
-    if (code !== 0)
-      console.log(
-        `  the daemon ended with ${code}; its last words:\n${readFileSync(join(scratch, 'log'), 'utf8').split('\n').slice(-12).join('\n')}`,
-      );
-    rmSync(scratch, { recursive: true, force: true });
+    await Promise.race([show(daemon, scratch), interrupted]);
+  } catch (error) {
+    outcome = error instanceof Interrupted ? 130 : 1;
+    console.log(`\n${error instanceof Interrupted ? error.message : (error as Error).stack}`);
+    if (error instanceof Interrupted) await endContainer(daemon.client);
   }
-  const left = leftovers(scratch, address);
-  say(
-    left.length === 0
-      ? '8  Stopped. Nothing is left: no mount, process, cgroup or file'
-      : '8  Stopped, and this is left, which is a bug:',
-  );
+  await daemon.stop();
+  rmSync(scratch, { recursive: true, force: true });
+  const left = leftovers(scratch, daemon.address);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  if (left.length === 0) say(`Stopped after ${seconds} s. Nothing is left: no mount, process, cgroup or file`);
+  else say('Stopped, and this is left, which is a bug:');
   for (const each of left) console.log(`  ${each}`);
-  console.log(`  ${((performance.now() - began) / 1000).toFixed(1)} s in all`);
-  return left.length === 0 ? 0 : 1;
+  return left.length > 0 ? 1 : outcome;
+}
+
+class Interrupted extends Error {
+  constructor(signal: string) {
+    super(`${signal}: cleaning up`);
+  }
+}
+
+async function show(daemon: DemoDaemon, scratch: string): Promise<void> {
+  const { client } = daemon;
+  say('1  Starting a daemon on a scratch root');
+  const boot = await timed(() => daemon.ready());
+  const { version, revision } = await typedClient(client, VersionDefinition).version({});
+  const who = `pid ${daemon.pid}, version ${version} ${revision.slice(0, 12)}, socket ${daemon.address}`;
+  console.log(`  serving after ${boot.ms.toFixed(0)} ms: ${who}`);
+  const events = new Map<string, number>();
+  const listening = new AbortController();
+  const listen = listenTo(client, events, listening.signal);
+  listen.catch(() => undefined);
+
+  say('2  Building an image from files of this machine');
+  const image = buildImage(scratch, checkout);
+  for (const { what, size, rawSize, digest } of image.layers) {
+    const sizes = `${megabytes(size).padStart(8)} gzip, ${megabytes(rawSize)} raw`;
+    console.log(`  ${what.padEnd(34)} ${sizes}, ${digest.slice(0, 19)}…`);
+  }
+
+  const storage = await chooseSnapshotter(client);
+  const top = await bringIn(client, image, storage);
+
+  const obstacles = containerObstacles();
+  if (obstacles.length === 0 && storage.instead !== undefined)
+    obstacles.push({ what: storage.instead, allows: 'a sandbox that lets this root mount' });
+  if (obstacles.length === 0) await runContainer(client, image, storage, top, scratch);
+  else leaveOut(obstacles);
+
+  say('6  The plugins that did it');
+  await showPlugins(client);
+  say('7  The events it caused');
+  listening.abort();
+  await listen;
+  for (const [topic, count] of [...events].sort()) console.log(`  ${topic.padEnd(28)} ${String(count).padStart(4)}`);
+}
+
+/** @returns the chain id of the unpacked image */
+async function bringIn(client: GrpcClient, image: Image, storage: Storage): Promise<string> {
+  say('3  Importing it');
+  const progress = new Progress();
+  for (const layer of image.layers) progress.add(layer.digest, layer.what, layer.size);
+  const lease = await timed(() => importImage(client, image, progress));
+  progress.close();
+  console.log(`  ${image.name} in ${lease.ms.toFixed(0)} ms`);
+
+  const { snapshotter, parallel, instead } = storage;
+  say(
+    `4  Unpacking it into ${snapshotter} snapshots, ${parallel ? 'all layers at once' : 'one layer after the other'}`,
+  );
+  if (instead !== undefined) {
+    console.log(`  Not overlayfs, whose layers need not wait for each other: ${instead}`);
+    console.log('  What would allow it: root that may mount (and a file system that overlayfs takes)');
+  }
+  for (const layer of image.layers) progress.add(`unpack ${layer.digest}`, layer.what, layer.rawSize);
+  const unpacked = await timed(() => unpack(client, image, storage, lease.value, progress));
+  progress.close();
+  const raw = image.layers.reduce((sum, layer) => sum + layer.rawSize, 0);
+  const speed = `${megabytes(raw)} in ${unpacked.ms.toFixed(0)} ms, ${(raw / 1e3 / unpacked.ms).toFixed(0)} MB/s`;
+  console.log(`  ${speed}, every diff id as the image says`);
+  const { chain, waited } = unpacked.value;
+  for (const [{ what }, why] of waited) console.log(`  ${what} waited for the layer below: ${why}`);
+  for (const [kind, count] of await omissions(client, snapshotter, chain)) {
+    console.log(
+      `  ${described[kind] ?? kind}: left out of ${count} snapshots, which say so in their label troupe/omitted`,
+    );
+    console.log('  What would allow it: root');
+  }
+  await typedClient(client, LeasesDefinition).delete({ id: lease.value, sync: true });
+  return chain.at(-1)!;
+}
+
+const described: Readonly<Record<string, string>> = {
+  ownership: 'The owners of files (all belong to this user)',
+  device: 'Devices',
+  xattr: 'Some extended attributes',
+};
+
+const containerId = 'demo';
+
+async function runContainer(
+  client: GrpcClient,
+  image: Image,
+  { snapshotter }: Storage,
+  top: string,
+  scratch: string,
+): Promise<void> {
+  say('5  Running a container');
+  const container = new DemoContainer(client, containerId, scratch, snapshotter);
+  try {
+    await container.create(top, image.name, [
+      'sh',
+      '-c',
+      'cat /etc/motd; echo "pid $$, host $(hostname), $(find / -xdev | wc -l) files, the hidden file: $(cat /etc/gone 2>/dev/null || echo not there)"; sleep 1; exit 7',
+    ]);
+    const { pid, ended } = await container.start();
+    console.log(`  started, pid ${pid} outside`);
+    const inside = await container.exec(['sh', '-c', 'echo "a second process beside it: $(id)"']);
+    const { output, exitStatus } = await ended;
+    for (const line of `${output}${inside.output}`.trimEnd().split('\n')) console.log(`  │ ${line}`);
+    console.log(`  the exec ended with ${inside.exitStatus}, the container with ${exitStatus}`);
+  } finally {
+    await container.remove();
+  }
+}
+
+function leaveOut(obstacles: readonly Obstacle[]): void {
+  say('5  Running a container: left out');
+  for (const { what, allows } of obstacles) {
+    console.log(`  · ${what}`);
+    console.log(`    What would allow it: ${allows}`);
+  }
+}
+
+/** After a Ctrl-C: what had not begun is not there, and that is fine. */
+async function endContainer(client: GrpcClient): Promise<void> {
+  try {
+    await new DemoContainer(client, containerId, '', (await chooseSnapshotter(client)).snapshotter).remove();
+  } catch (error) {
+    console.log(`  its container: ${(error as Error).message}`);
+  }
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: number }> {
@@ -187,16 +204,16 @@ async function listenTo(client: GrpcClient, events: Map<string, number>, signal:
   }
 }
 
-/** overlayfs where it works; its layers need not wait for each other. */
-async function chooseSnapshotter(client: GrpcClient): Promise<{ snapshotter: string; parallel: boolean }> {
+/** overlayfs where it works. */
+async function chooseSnapshotter(client: GrpcClient): Promise<Storage> {
   const { plugins } = await typedClient(client, IntrospectionDefinition).plugins({
     filters: ['type==io.containerd.snapshotter.v1'],
   });
-  const usable = plugins.filter((plugin) => plugin.initErr === undefined);
-  const overlay = usable.find((plugin) => plugin.id === 'overlayfs');
-  return overlay === undefined
-    ? { snapshotter: 'native', parallel: false }
-    : { snapshotter: 'overlayfs', parallel: overlay.capabilities.includes('rebase') };
+  const overlay = plugins.find((plugin) => plugin.id === 'overlayfs');
+  if (overlay !== undefined && overlay.initErr === undefined)
+    return { snapshotter: 'overlayfs', parallel: overlay.capabilities.includes('rebase'), instead: undefined };
+  const reason = overlay?.initErr?.message ?? 'this daemon has no such plugin';
+  return { snapshotter: 'native', parallel: false, instead: reason.replace(/: skip plugin$/, '') };
 }
 
 async function showPlugins(client: GrpcClient): Promise<void> {
@@ -211,5 +228,4 @@ async function showPlugins(client: GrpcClient): Promise<void> {
   console.log(`  each in a thread of its own; ${megabytes(Number(rssBytes))} resident in all`);
 }
 
-mkdirSync(tmpdir(), { recursive: true });
 process.exit(await main());
