@@ -21,11 +21,20 @@ export function resolveTroupe(specifier: string): string | undefined {
   return undefined;
 }
 
+/**
+ * Answers for our names, and for our own relative imports: they name files as they are, with their ending, so that looking for package scopes and
+ * links (a tenth of a worker's start, measured) finds nothing that was not said.
+ */
 export function answerForTroupe(): void {
+  const ours = checkout.href;
   registerHooks({
     resolve(specifier, context, next) {
-      const url = resolveTroupe(specifier);
-      return url === undefined ? next(specifier, context) : { url, shortCircuit: true };
+      const named = resolveTroupe(specifier);
+      if (named !== undefined) return { url: named, format: 'module-typescript', shortCircuit: true };
+      if (specifier.startsWith('.') && specifier.endsWith('.ts') && context.parentURL?.startsWith(ours)) {
+        return { url: new URL(specifier, context.parentURL).href, format: 'module-typescript', shortCircuit: true };
+      }
+      return next(specifier, context);
     },
   });
 }

@@ -9,10 +9,8 @@ import { ControlPage } from './control-page.ts';
 import { Failure } from './failure.ts';
 import { PluginHost, type Thread } from './host.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
-import { answerForTroupe } from './resolve.ts';
 
 const init = workerData as WorkerInit;
-answerForTroupe();
 const page = new ControlPage(init.page);
 page.beat();
 

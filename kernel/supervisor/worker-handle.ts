@@ -9,7 +9,7 @@ import { pageBytes } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { ToKernel, ToWorker, WorkerControl, WorkerInit } from '../sdk/protocol.ts';
 
-const entry = new URL('../sdk/worker.ts', import.meta.url);
+const entry = new URL('../sdk/entry.ts', import.meta.url);
 
 /** Milliseconds a worker may take to die of terminate(). One stuck in native code, or in a loop V8 compiled without checks, never does. */
 const terminateMs = 2000;
