@@ -8,7 +8,17 @@
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure, failpoint } from 'troupe/plugin';
-import { fdPath, MNT_DETACH, type MountSpec, mountOn, O_PATH, openat2, RESOLVE_IN_ROOT, unmountAll, withFd } from 'troupe/sys';
+import {
+  fdPath,
+  MNT_DETACH,
+  type MountSpec,
+  mountOn,
+  O_PATH,
+  openat2,
+  RESOLVE_IN_ROOT,
+  unmountAll,
+  withFd,
+} from 'troupe/sys';
 
 /** A mount of a snapshot as the API has it; `target` is relative to the root that all of them make up. */
 export interface SnapshotMount extends MountSpec {
