@@ -121,6 +121,12 @@ const cases: Record<string, [sent: Uint8Array[], ends: string]> = {
   'PING of 7 bytes': [[frame(frameType.ping, 0, 0, Buffer.alloc(7))], 'goaway 6'],
   'PING on a stream': [[frame(frameType.ping, 0, 1, Buffer.alloc(8))], 'goaway 1'],
   'GOAWAY of 7 bytes': [[frame(frameType.goaway, 0, 0, Buffer.alloc(7))], 'goaway 6'],
+  'PRIORITY on oneself': [[frame(frameType.priority, 0, 1, Buffer.from([0, 0, 0, 1, 1]))], 'goaway 1'],
+  'trailers with :path': [[open, data(1, message(Buffer.from('x'))), headers(1, [[':path', '/x']], true)], 'reset 1'],
+  'trailers that are not the end': [
+    [open, data(1, message(Buffer.from('x'))), headers(1, [['x-trailer', 'x']])],
+    'reset 1',
+  ],
   'PRIORITY of 4 bytes': [[frame(frameType.priority, 0, 1, Buffer.alloc(4))], 'goaway 6'],
   PUSH_PROMISE: [[frame(frameType.pushPromise, frameFlag.endHeaders, 1, Buffer.alloc(4))], 'goaway 1'],
   'a frame of unknown type': [[frame(0xfa, 0xff, 77, Buffer.from('whatever')), call(1, 'Unary')], 'status 0'],

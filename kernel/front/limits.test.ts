@@ -114,33 +114,36 @@ test.serial('five thousand Waits stay open, and calls go on beside them', async 
   await clean(t, rig);
 });
 
-test.serial('a request that does not come is ended after half a minute; a stream between messages is not', async (t) => {
-  const rig = await rigFor(t);
-  const peer = await peerOf(rig);
-  peer.send(
-    open(1, 'Unary'),
-    open(3, 'Both'),
-    data(3, message(Buffer.from('one'))),
-    open(5, 'Unary'),
-    data(5, message(Buffer.from('x'), 0, 1000)),
-  );
-  peer.send(
-    open(7, 'Unary'),
-    data(7, message(Buffer.from('complete, but open'))),
-    open(9, 'Both'),
-    data(9, message(Buffer.from('x'), 0, 1000)),
-  );
-  await until(() => peer.body(3).length === 8, 'the stream answers');
-  later(rig, 29_000);
-  t.is(peer.outcome(1), undefined);
-  later(rig, 31_000);
-  for (const id of [1, 5, 7, 9]) t.is(await peer.ends(id), 'status 4', String(id));
-  peer.send(data(3, message(Buffer.from('two')), true));
-  t.is(await peer.ends(3), 'status 0');
-  t.is(peer.body(3).length, 16);
-  peer.socket.destroy();
-  await clean(t, rig);
-});
+test.serial(
+  'a request that does not come is ended after half a minute; a stream between messages is not',
+  async (t) => {
+    const rig = await rigFor(t);
+    const peer = await peerOf(rig);
+    peer.send(
+      open(1, 'Unary'),
+      open(3, 'Both'),
+      data(3, message(Buffer.from('one'))),
+      open(5, 'Unary'),
+      data(5, message(Buffer.from('x'), 0, 1000)),
+    );
+    peer.send(
+      open(7, 'Unary'),
+      data(7, message(Buffer.from('complete, but open'))),
+      open(9, 'Both'),
+      data(9, message(Buffer.from('x'), 0, 1000)),
+    );
+    await until(() => peer.body(3).length === 8, 'the stream answers');
+    later(rig, 29_000);
+    t.is(peer.outcome(1), undefined);
+    later(rig, 31_000);
+    for (const id of [1, 5, 7, 9]) t.is(await peer.ends(id), 'status 4', String(id));
+    peer.send(data(3, message(Buffer.from('two')), true));
+    t.is(await peer.ends(3), 'status 0');
+    t.is(peer.body(3).length, 16);
+    peer.socket.destroy();
+    await clean(t, rig);
+  },
+);
 
 test.serial('a slow message that moves is waited for', async (t) => {
   const rig = await rigFor(t);

@@ -48,8 +48,8 @@ export function hostPort(address: string): { host: string | undefined; port: num
 }
 
 /**
- * When descriptors run out libuv closes the connection that it could not give us, so that the loop does not spin on it, and says so here.
- * Told once per burst: an attack on the log is no better than one on descriptors.
+ * When descriptors run out libuv accepts with one that it keeps for this, and closes: the loop does not spin, and the client hears at once. What it cannot deal with comes
+ * here, told once per second: an attack on the log is no better than one on descriptors.
  */
 function watch(server: Server, address: string, log: Log): void {
   let told = 0;

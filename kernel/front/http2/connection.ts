@@ -191,6 +191,10 @@ export class Http2Connection implements FrameSink, StreamWire {
       case frameType.rstStream:
         this.#rstStream(streamId, payload);
         return;
+      case frameType.priority:
+        this.#flood.control();
+        if ((payload.readUInt32BE(0) & largestWindow) === streamId) throw protocol('a stream depends on itself');
+        return;
       default:
         this.#flood.control();
     }
@@ -237,8 +241,9 @@ export class Http2Connection implements FrameSink, StreamWire {
     const open = this.#streams.get(streamId);
     if (open !== undefined) {
       // Trailers. gRPC's clients have none, and nobody reads them.
+      const malformed = !endStream || block.fields.some(({ name, valid }) => !valid || name.startsWith(':'));
       if (open.remoteEnded) this.#fault(open, errorCode.streamClosed);
-      else if (!endStream) this.#fault(open, errorCode.protocol);
+      else if (malformed) this.#fault(open, errorCode.protocol);
       else this.#deliver(open, Buffer.alloc(0), true);
       return;
     }

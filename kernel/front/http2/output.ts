@@ -4,7 +4,7 @@
 import type { Duplex } from 'node:stream';
 import { frameHeadBytes, writeHead } from './frames.ts';
 
-const pageBytes = 16 * 1024;
+const pageBytes = 64 * 1024;
 /** From here on copying costs more than another entry in the vector that the socket writes. */
 const copyLimit = 2048;
 
