@@ -36,7 +36,7 @@ export interface SupervisorOptions {
 }
 
 export class Supervisor {
-  readonly #options: SupervisorOptions;
+  #options: SupervisorOptions;
   readonly #units = new Map<string, Unit>();
   readonly #front: Unit;
   readonly #threads: Threads;
@@ -111,6 +111,21 @@ export class Supervisor {
     return this.#options.plan;
   }
 
+  /**
+   * Takes a new plan over, for a config that has changed: units are made for plugins that are new, and forgotten for those that are gone. Nothing is started,
+   * stopped or reloaded by it: stop what goes before, start, {@link Unit.configure} or {@link Unit.reload} the rest afterwards.
+   */
+  replan(next: Pick<SupervisorOptions, 'plan' | 'configs' | 'threads'>): void {
+    this.#options = { ...this.#options, ...next };
+    for (const id of next.plan.order) {
+      if (!this.#units.has(id)) this.#add(new Unit(next.plan.manifests.get(id)!, this.#world()));
+    }
+    for (const id of [...this.#units.keys()]) {
+      if (id !== this.#front.id && !next.plan.manifests.has(id)) this.#units.delete(id);
+    }
+    this.#tellRoutes();
+  }
+
   /** All that the daemon cannot do without is up, and the front takes calls. */
   get serving(): boolean {
     return (
@@ -148,8 +163,12 @@ export class Supervisor {
   async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
     const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
     const required = Promise.all(dependencies.map((dependency) => booted.get(dependency.on))).then(() => {
-      const missing = dependencies.find((each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready');
-      return missing === undefined ? undefined : `requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`;
+      const missing = dependencies.find(
+        (each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready',
+      );
+      return missing === undefined
+        ? undefined
+        : `requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`;
     });
     await unit.start(required);
   }
@@ -175,12 +194,12 @@ export class Supervisor {
   }
 
   #world(): UnitWorld {
-    const { configs, front, logger } = this.#options;
+    const { front, logger } = this.#options;
     return {
       threads: this.#threads,
       now: Date.now,
       threadName: (manifest) => this.#threadName(manifest),
-      config: (id) => (id === front.manifest.id ? front.config : (configs.get(id) ?? {})),
+      config: (id) => (id === front.manifest.id ? front.config : (this.#options.configs.get(id) ?? {})),
       transition: (transition) => this.#transition(transition),
       serving: (unit, generation) => this.#serving(unit, generation),
       ended: (unit, reason) => this.#ended(unit, reason),
@@ -219,9 +238,13 @@ export class Supervisor {
   }
 
   #serving(unit: Unit, generation: Generation): void {
+    this.#tellRoutes();
+    this.#links.serving(unit.id, this.#party(unit.id, generation.handle), generation.number);
+  }
+
+  #tellRoutes(): void {
     this.#routes = this.#currentRoutes();
     for (const handle of this.#threads.all) handle.send({ t: 'routes', routes: this.#routes });
-    this.#links.serving(unit.id, this.#party(unit.id, generation.handle), generation.number);
   }
 
   #ended(unit: Unit, reason: string): void {

@@ -46,17 +46,29 @@ export interface UnitWorld {
   unstoppable(unit: Unit): void;
 }
 
+/** What the next generation is made from; what is left out stays as it is. */
+export interface ReloadOptions {
+  /** Also when the code on disk is the code that runs. */
+  readonly force?: boolean;
+  /** As it has been read anew, checked and planned. */
+  readonly manifest?: Manifest;
+  /** Validated against that manifest. */
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
 export interface ReloadOutcome {
   readonly generation: number;
   readonly holdMs: number;
   readonly totalMs: number;
-  /** `reloaded`; `kept` when the old generation serves on; `restarted` when it had to start anew. */
-  readonly outcome: 'reloaded' | 'kept' | 'restarted';
+  /** `reloaded`; `kept` when the old generation serves on; `restarted` when it had to start anew; `unchanged` when there was nothing to do. */
+  readonly outcome: 'reloaded' | 'kept' | 'restarted' | 'unchanged';
   readonly reason: string;
 }
 
 export class Unit implements Member {
-  readonly manifest: Manifest;
+  manifest: Manifest;
+  /** Beside what the world says it is, when a reload or the operator has changed it. */
+  config: Readonly<Record<string, unknown>> | undefined;
   readonly #world: UnitWorld;
   readonly #budget: RestartBudget;
   state: PluginState = 'declared';
@@ -97,7 +109,7 @@ export class Unit implements Member {
       id: this.id,
       dir: this.manifest.dir,
       generation: this.#nextNumber++,
-      config: this.#world.config(this.id),
+      config: { ...(this.config ?? this.#world.config(this.id)) },
       prefix: this.manifest.records.prefix,
       migrating,
       protos,
@@ -222,8 +234,33 @@ export class Unit implements Member {
     if (!(await generation.handle.terminate(reason))) this.#world.unstoppable(this);
   }
 
-  reload(): Promise<ReloadOutcome> {
-    return this.#exclusively(() => this.#reload());
+  reload(options: ReloadOptions = {}): Promise<ReloadOutcome> {
+    return this.#exclusively(async () => {
+      const { manifest, config } = this;
+      this.manifest = options.manifest ?? manifest;
+      this.config = options.config ?? config;
+      const outcome = await this.#reload();
+      if (outcome.outcome === 'kept') {
+        this.manifest = manifest;
+        this.config = config;
+      }
+      return outcome;
+    });
+  }
+
+  /** New config for the generation that serves: `live` when it took it, otherwise what the reload that it asked for came to. */
+  async configure(config: Readonly<Record<string, unknown>>): Promise<'live' | ReloadOutcome> {
+    const answer = await this.#exclusively(async () => {
+      const handle = this.serving?.handle;
+      if (handle === undefined) {
+        this.config = config;
+        return undefined;
+      }
+      const wanted = await handle.call('configure', [this.id, { ...config }], this.manifest.deadlines.startMs);
+      if (wanted === undefined) this.config = config;
+      return wanted;
+    });
+    return answer === undefined ? 'live' : this.reload({ config });
   }
 
   async #reload(): Promise<ReloadOutcome> {
