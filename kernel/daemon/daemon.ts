@@ -17,6 +17,14 @@ import { type Claim, claim } from './claim.ts';
 
 const launcher = join(installDir, 'kernel', 'trouped');
 
+/** What a client's first Health check asks for; the front opens when these are up and does not wait for the others. */
+const askedByHealth = [
+  'grpc.health.v1.Health',
+  'containerd.services.version.v1.Version',
+  'containerd.services.images.v1.Images',
+  'containerd.services.tasks.v1.Tasks',
+];
+
 /** Runs until a signal ends it. Resolves with the exit code. */
 export async function runDaemon(flags: GlobalFlags): Promise<number> {
   const {
@@ -52,6 +60,7 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
     plan: planned,
     configs: configs.values,
     threads: configs.threads,
+    first: askedByHealth.flatMap((contract) => planned.routes.get(contract)?.map((route) => route.plugin) ?? []),
     front: { manifest: front, config: { ...frontConfig(config) } },
     daemon: {
       address: config.grpc.address,
@@ -72,13 +81,16 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
   supervisor.serveKernel(KernelDefinition, kernelService(supervisor));
   const ended = signals(supervisor, logger);
   try {
-    await supervisor.boot();
+    const booted = supervisor.boot();
+    void supervisor.opened.then(() =>
+      logger.write('info', 'serving...', { address: config.grpc.address, afterMs: Math.round(performance.now()) }),
+    );
+    await booted;
   } catch (error) {
     logger.write('fatal', Failure.from(error).message);
     await supervisor.stop();
     return 1;
   }
-  logger.write('info', 'serving...', { address: config.grpc.address });
   logger.write('info', `troupe successfully booted in ${(performance.now() / 1000).toFixed(3)}s`);
   sdNotify('READY=1');
 

@@ -61,6 +61,7 @@ function useSupervisor(t: ExecutionContext, fixtures: Record<string, Fixture>, o
     plan: planned,
     configs: new Map(),
     threads: new Map(),
+    first: [],
     front: { manifest: loadManifest(join(dir, 'front')), config: {} },
     daemon: {
       address: '',

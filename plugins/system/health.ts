@@ -18,10 +18,10 @@ const WATCH_MS = 1000;
 const NAMESPACE = 'health';
 
 export class Health {
-  readonly #ctx: Pick<PluginContext, 'call' | 'log'>;
+  readonly #ctx: Pick<PluginContext, 'id' | 'call' | 'log'>;
   #checking: Promise<Status> | undefined;
 
-  constructor(ctx: Pick<PluginContext, 'call' | 'log'>) {
+  constructor(ctx: Pick<PluginContext, 'id' | 'call' | 'log'>) {
     this.#ctx = ctx;
   }
 
@@ -37,14 +37,14 @@ export class Health {
     const options = { namespace: NAMESPACE, timeoutMs: PROBE_MS };
     try {
       const [kernel] = await Promise.all([
-        this.#ctx.call(KernelDefinition).list({ ids: [] }, { timeoutMs: PROBE_MS }),
+        // Whether the required plugins are up is in every answer; describing them all would ask every thread.
+        this.#ctx.call(KernelDefinition).list({ ids: [this.#ctx.id] }, { timeoutMs: PROBE_MS }),
         this.#ctx.call(VersionDefinition).version({}, options),
         ifServed(this.#ctx.call(ImagesDefinition).list({ filters: ['name==""'] }, options)),
         ifServed(this.#ctx.call(TasksDefinition).list({ filter: '' }, options)),
       ]);
-      const missing = kernel.plugins.find(({ required, state }) => required && state !== 'ready');
-      if (missing === undefined) return Status.SERVING;
-      this.#ctx.log.warn('not serving', { plugin: missing.id, state: missing.state, reason: missing.reason });
+      if (kernel.serving) return Status.SERVING;
+      this.#ctx.log.warn('not serving', { error: 'a required plugin is not ready' });
     } catch (error) {
       this.#ctx.log.warn('not serving', { error: String(error) });
     }
