@@ -19,11 +19,14 @@ export interface CallWorld {
   readonly maxSendMessageSize: number;
   /** Calls whose request has not ended: they are looked at for clients that stall. */
   readonly receiving: Set<GrpcCall>;
+  /** Calls that a server that stops waits for. */
+  readonly brief: Set<GrpcCall>;
 }
 
 /** A request must make this much progress in {@link stallMs}, unless we are the ones who do not read. */
 const stallBytes = 30 * 1024;
 export const stallMs = 30_000;
+const firstMessageMs = 100;
 /** Payloads up to this size are copied behind their prefix, so that both are one piece. */
 const joinLimit = 1024;
 
@@ -41,6 +44,8 @@ export class GrpcCall implements StreamHandler, RouteSink {
   #outgoing = 0;
   #blocked = false;
   #complete = false;
+  /** Gives the answer of a call that has failed before its first message. */
+  #held: (() => void) | undefined;
   #responded = false;
   #over = false;
   /** Where the reading was when the stall clock was set. */
@@ -55,6 +60,7 @@ export class GrpcCall implements StreamHandler, RouteSink {
     this.#world = world;
     this.#reader = new MessageReader(world.maxRecvMessageSize);
     method.tally.started += 1;
+    if (method.brief) world.brief.add(this);
   }
 
   begin(): void {
@@ -69,7 +75,10 @@ export class GrpcCall implements StreamHandler, RouteSink {
       this.#complete = true;
       this.#world.receiving.delete(this);
     }
-    if (this.#over) return;
+    if (this.#over) {
+      this.#held?.();
+      return;
+    }
     const { contentLength } = this.#request;
     if (
       contentLength !== -1 &&
@@ -226,8 +235,25 @@ export class GrpcCall implements StreamHandler, RouteSink {
   fail(failure: Failure): void {
     if (this.#over) return;
     this.#settle(failure);
-    if (this.#responded) this.#stream.finish(failureBlock(failure, false));
-    else this.#stream.respond(failureBlock(failure, true), true);
+    if (this.#responded) {
+      this.#stream.finish(failureBlock(failure, false));
+      return;
+    }
+    const answer = () => {
+      this.#held = undefined;
+      this.#stream.respond(failureBlock(failure, true), true);
+    };
+    if (this.#complete || !this.#method.requestStream || this.#reader.count > 0) answer();
+    else this.#hold(answer);
+  }
+
+  /** A client whose first message meets an ended stream gets `EOF` for it, and containerd's look no further: they are let have it sent, if it is on its way. */
+  #hold(answer: () => void): void {
+    const timer = setTimeout(answer, firstMessageMs);
+    this.#held = () => {
+      clearTimeout(timer);
+      answer();
+    };
   }
 
   #quit(failure: Failure): void {
@@ -259,6 +285,7 @@ export class GrpcCall implements StreamHandler, RouteSink {
   #settle(failure: Failure | undefined): void {
     this.#over = true;
     this.#world.receiving.delete(this);
+    this.#world.brief.delete(this);
     this.#world.account.give(this.#charged);
     this.#charged = 0;
     this.#kept = undefined;

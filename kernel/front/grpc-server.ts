@@ -41,6 +41,7 @@ export class GrpcServer {
   readonly #log: Log;
   readonly #budget: MemoryBudget;
   readonly #connections = new Set<Connection>();
+  readonly #brief = new Set<GrpcCall>();
   readonly #counts = { unix: 0, tcp: 0 };
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
@@ -110,15 +111,14 @@ export class GrpcServer {
     }
   }
 
-  /** No new calls; those that run have `graceMs`, then all connections close. */
+  /** No new calls. Brief ones that run have `graceMs` to end; streams, and calls that wait for something, end with their connections. */
   async stop(graceMs: number): Promise<void> {
     clearInterval(this.#timer);
     this.#timer = undefined;
     for (const { http2 } of this.#connections) http2.drain();
     const until = performance.now() + graceMs;
-    while (this.#connections.size > 0 && performance.now() < until)
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    for (const { http2 } of this.#connections) http2.end(errorCode.none, '');
+    while (this.#brief.size > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (const { http2 } of this.#connections) http2.end(errorCode.none, undefined);
   }
 
   #request(connection: Connection, stream: ServerStream, block: HeaderBlock): void {
@@ -140,6 +140,7 @@ export class GrpcServer {
             router: this.#router,
             account: connection.account,
             receiving: connection.receiving,
+            brief: this.#brief,
             maxRecvMessageSize: this.#limits.maxRecvMessageSize,
             maxSendMessageSize: this.#limits.maxSendMessageSize,
           });

@@ -384,3 +384,22 @@ test.serial('an allowance is for a second', async (t) => {
   peer.socket.destroy();
   await clean(t, rig);
 });
+
+test.serial('a stream that fails before its first message is answered after it, or in a moment', async (t) => {
+  const rig = await openRig();
+  t.teardown(() => rig.close());
+  const peer = new RawPeer(await rig.connect());
+  // Its plugin never comes: the deadline has passed when it is looked at.
+  const late: Fields = [['grpc-timeout', '1n']];
+  peer.send(
+    greeting,
+    headers(1, fieldsOf(`/${contract}/Stall`, late)),
+    headers(3, fieldsOf(`/${contract}/Stall`, late)),
+  );
+  await until(() => rig.router.pending === 0, 'both have failed');
+  peer.send(data(1, message(Buffer.from('first'))));
+  t.is(await peer.ends(1), 'status 4');
+  t.is(await peer.ends(3), 'status 4');
+  peer.socket.destroy();
+  await clean(t, rig);
+});

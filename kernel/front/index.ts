@@ -75,12 +75,16 @@ export default definePlugin<FrontConfig, FrontState>({
     return {
       serve: {},
       async activate(state) {
+        // There are some when it is called back because its successor has failed: that may have put its own sockets in their place.
+        const before = unix.splice(0);
         try {
           await openTcp();
-          if (unix.length === 0) openUnix(state !== undefined);
+          openUnix(state !== undefined || before.length > 0);
         } catch (error) {
           await close([...unix.splice(0), ...tcp.splice(0)]);
           throw error;
+        } finally {
+          await close(before);
         }
         server.start();
       },

@@ -275,17 +275,29 @@ test.serial('TCP: a peer that is silent is asked, and given up', async (t) => {
   await until(() => peer.closed, 'it is given up');
 });
 
-test.serial('stopping: new calls are turned away, those that run are answered', async (t) => {
+test.serial('stopping: new calls are turned away, brief ones that run are answered, the others end', async (t) => {
   const rig = await rigFor(t);
   const peer = await peerOf(rig);
-  peer.send(call(1, 'Hang'));
-  await until(() => rig.seen.running === 1, 'it runs');
-  const stopped = rig.server.stop(10_000);
+  peer.send(call(1, 'Slow'), headers(5, fieldsOf(`/${contract}/Both`)), data(5, message(Buffer.from('x'))));
+  await until(() => rig.seen.running === 1 && peer.body(5).length > 0, 'they run');
+  const stopped = rig.server.stop(100_000);
   await until(() => peer.goaway === 0, 'GOAWAY');
-  peer.send(call(3, 'Unary'));
+  peer.send(call(7, 'Unary'));
   rig.release();
   await until(() => peer.outcome(1) === 'status 0', 'it is answered');
   await stopped;
   await until(() => peer.closed, 'closed');
-  t.is(peer.outcome(3), undefined);
+  t.is(peer.outcome(7), undefined);
+  t.is(peer.outcome(5), undefined);
+  await clean(t, rig);
+});
+
+test.serial('stopping does not wait for calls that wait for something', async (t) => {
+  const rig = await rigFor(t);
+  const peer = await peerOf(rig);
+  peer.send(call(1, 'Hang'));
+  await until(() => rig.seen.running === 1, 'it runs');
+  await rig.server.stop(1_000_000);
+  await until(() => peer.closed && rig.seen.cancelled === 1, 'the connection is closed, and the call with it');
+  t.is(peer.outcome(1), undefined);
 });

@@ -13,6 +13,11 @@ export class Method {
   /** Undefined when its contract has left the plan. */
   provider: Provider | undefined;
 
+  /** It is over in a moment: neither a stream nor declared to wait for something. */
+  get brief(): boolean {
+    return this.kind === 'unary' && this.provider?.methods[this.tally.method]?.unbounded !== true;
+  }
+
   constructor({ path, requestStream, responseStream }: MethodShape) {
     this.path = path;
     this.requestStream = requestStream;

@@ -56,6 +56,7 @@ const definition: ServiceDefinition = {
     meta: method('Meta', false, false),
     fail: method('Fail', false, false),
     hang: method('Hang', false, false),
+    slow: method('Slow', false, false),
     many: method('Many', false, true),
     forever: method('Forever', false, true),
     sum: method('Sum', true, false),
@@ -74,6 +75,16 @@ export interface Seen {
 
 function service(seen: Seen, release: Promise<void>): object {
   const text = (message: Uint8Array) => Buffer.from(message).toString();
+  const wait = async (_request: Uint8Array, call: Call) => {
+    seen.running += 1;
+    await Promise.race([
+      release,
+      new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve())),
+    ]);
+    seen.running -= 1;
+    if (call.signal.aborted) seen.cancelled += 1;
+    return Buffer.from('released');
+  };
   return {
     unary: (request: Uint8Array) => {
       seen.calls += 1;
@@ -85,16 +96,8 @@ function service(seen: Seen, release: Promise<void>): object {
       const { code, message, details } = JSON.parse(text(request));
       throw new Failure(code, message, details === undefined ? {} : { details: Buffer.from(details, 'base64') });
     },
-    hang: async (_request: Uint8Array, call: Call) => {
-      seen.running += 1;
-      await Promise.race([
-        release,
-        new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve())),
-      ]);
-      seen.running -= 1;
-      if (call.signal.aborted) seen.cancelled += 1;
-      return Buffer.from('released');
-    },
+    hang: wait,
+    slow: wait,
     /** `COUNT SIZE` */
     many: async function* (request: Uint8Array) {
       const [count = 0, size = 0] = text(request).split(' ').map(Number);
@@ -151,7 +154,7 @@ export interface Rig {
   readonly log: readonly LogLine[];
   /** Path of the unix socket. */
   readonly address: string;
-  /** Lets `Hang` and `Stall` go on. */
+  /** Lets `Hang`, `Slow` and `Stall` go on. */
   release(): void;
   connect(): Promise<Socket>;
   close(): Promise<void>;

@@ -107,14 +107,18 @@ export class Http2Connection implements FrameSink, StreamWire {
     this.#closeWhenDone();
   }
 
-  /** Tells the peer why, and closes. */
-  end(code: number, reason: string): void {
+  /** Tells the peer why, and closes. `reason` is for the log too, and `told` for the peer where that is another text. */
+  end(code: number, reason: string | undefined, told = reason): void {
     if (this.#closed) return;
-    this.#output.add(goawayFrame(this.#lastId, code, reason));
+    this.#output.add(goawayFrame(this.#lastId, code, told));
     this.#output.flush();
     this.#gone(reason);
+    this.#endSocket();
+  }
+
+  /** One that does not read its GOAWAY, or does not leave, does not keep the socket. */
+  #endSocket(): void {
     this.socket.end();
-    // One that does not read its GOAWAY does not keep the socket.
     setTimeout(() => this.socket.destroy(), 1000).unref();
   }
 
@@ -145,10 +149,8 @@ export class Http2Connection implements FrameSink, StreamWire {
     } catch (error) {
       if (this.#closed) return;
       if (error instanceof ConnectionError) this.end(error.code, error.message);
-      else {
-        this.end(errorCode.internal, 'internal error');
-        throw error;
-      }
+      // A defect of ours that one client can bring about must not take the others' connections with it: it is told in the log.
+      else this.end(errorCode.internal, error instanceof Error ? String(error.stack) : String(error), 'internal error');
     }
   }
 
@@ -345,9 +347,10 @@ export class Http2Connection implements FrameSink, StreamWire {
   }
 
   #closeWhenDone(): void {
-    if (this.#lastAccepted === largestWindow || this.#streams.size > 0 || this.#closed) return;
+    if (this.#lastAccepted === largestWindow || this.#streams.size > 0 || this.#closed || this.socket.writableEnded)
+      return;
     this.#output.flush();
-    this.socket.end();
+    this.#endSocket();
   }
 
   #gone(reason: string | undefined): void {
