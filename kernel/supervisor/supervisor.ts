@@ -8,7 +8,9 @@ import { Failure } from '../sdk/failure.ts';
 import type { DaemonInfo, ServiceDefinition } from '../sdk/plugin.ts';
 import type { ToKernel } from '../sdk/protocol.ts';
 import type { Logger } from '../log.ts';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { Gate } from './gate.ts';
 import { KernelPeer, kernelSlot } from './kernel-peer.ts';
 import { Links, type Party } from './links.ts';
 import { routesOf } from './routes.ts';
@@ -24,6 +26,8 @@ export interface SupervisorOptions {
   readonly configs: ReadonlyMap<string, Record<string, unknown>>;
   /** Plugin id → name of its worker. */
   readonly threads: ReadonlyMap<string, string>;
+  /** Plugins that the front waits for beside the required ones. */
+  readonly first: readonly string[];
   /** The front's manifest and config: a plugin of the kernel's own, started last. */
   readonly front: { readonly manifest: Manifest; readonly config: Record<string, unknown> };
   readonly daemon: DaemonInfo;
@@ -41,12 +45,15 @@ export class Supervisor {
   readonly #front: Unit;
   readonly #threads: Threads;
   readonly #links = new Links();
+  readonly #loading = new Gate(availableParallelism() + 1);
   readonly #parties = new WeakMap<WorkerHandle, Map<string, Party>>();
   readonly #watch: Watch;
   readonly #listeners = new Set<(transition: Transition) => void>();
   readonly #children = new Map<string, Set<number>>();
   #peer: KernelPeer | undefined;
   #routes: Routes = {};
+  readonly #open = Promise.withResolvers<void>();
+  readonly #settled = Promise.withResolvers<void>();
   #stopping = false;
 
   constructor(options: SupervisorOptions) {
@@ -128,9 +135,7 @@ export class Supervisor {
 
   /** All that the daemon cannot do without is up, and the front takes calls. */
   get serving(): boolean {
-    return (
-      this.#front.state === 'ready' && [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready')
-    );
+    return [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready');
   }
 
   responsive(handle: WorkerHandle): boolean {
@@ -142,22 +147,56 @@ export class Supervisor {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Starts everything, as soon as what it depends on serves; then the front. Throws when a required plugin does not start. */
+  /**
+   * Starts everything, each as soon as what it depends on serves. The front opens its sockets when the required plugins and those that `first`
+   * names are up: calls to the others wait for them. Resolves when all have settled; throws when a required plugin does not start.
+   */
   async boot(): Promise<void> {
     this.#watch.start();
+    const { plan, first } = this.#options;
+    const early = this.#withRequirements([...plan.required, ...first]);
     const booted = new Map<string, Promise<void>>();
-    for (const id of this.#options.plan.order) booted.set(id, this.#bootOne(this.#units.get(id)!, booted));
-    // The front loads its libraries meanwhile, and opens its sockets when all the others have settled.
-    const settled = Promise.all(booted.values()).then(() => {
-      const missing = [...this.#options.plan.required].find((id) => this.#units.get(id)?.state !== 'ready');
-      if (missing === undefined) return undefined;
-      const { reason, state } = this.#units.get(missing)!;
-      return `load required plugin ${missing}: ${reason || state}`;
-    });
-    await this.#front.start(settled);
-    const missing = await settled;
+    const start = (id: string) => booted.set(id, this.#bootOne(this.#units.get(id)!, booted));
+    for (const id of plan.order) if (early.has(id)) start(id);
+    const open = Promise.all(booted.values()).then(() => this.#missing());
+    const front = this.#front.start(open);
+    for (const id of plan.order) if (!early.has(id)) start(id);
+    await front;
+    const missing = await open;
     if (missing !== undefined) throw new Failure('FailedPrecondition', missing);
     if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
+    this.#open.resolve();
+    await Promise.all(booted.values());
+    this.#settled.resolve();
+  }
+
+  /** The sockets are open. */
+  get opened(): Promise<void> {
+    return this.#open.promise;
+  }
+
+  /** Every plugin has come up, or has not. */
+  get settled(): Promise<void> {
+    return this.#settled.promise;
+  }
+
+  #missing(): string | undefined {
+    const missing = [...this.#options.plan.required].find((id) => this.#units.get(id)?.state !== 'ready');
+    if (missing === undefined) return undefined;
+    const { reason, state } = this.#units.get(missing)!;
+    return `load required plugin ${missing}: ${reason || state}`;
+  }
+
+  /** These plugins, and whatever must be there before them. */
+  #withRequirements(ids: readonly string[]): Set<string> {
+    const found = new Set<string>();
+    const add = (id: string) => {
+      if (found.has(id) || !this.#units.has(id)) return;
+      found.add(id);
+      for (const { on } of this.#options.plan.dependencies.get(id) ?? []) add(on);
+    };
+    for (const id of ids) add(id);
+    return found;
   }
 
   async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
@@ -197,6 +236,7 @@ export class Supervisor {
     const { front, logger } = this.#options;
     return {
       threads: this.#threads,
+      loading: this.#loading,
       now: Date.now,
       threadName: (manifest) => this.#threadName(manifest),
       config: (id) => (id === front.manifest.id ? front.config : (this.#options.configs.get(id) ?? {})),

@@ -8,6 +8,7 @@ import type { MethodShape } from '../bus/router.ts';
 import type { Manifest } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { HostedPlugin, PluginStats } from '../sdk/protocol.ts';
+import type { Gate } from './gate.ts';
 import { RestartBudget } from './restart-budget.ts';
 import type { Member, Threads } from './threads.ts';
 import { allowed, type PluginState, type Transition } from './transitions.ts';
@@ -33,6 +34,8 @@ export interface Generation {
 /** What a unit needs of the supervisor around it. */
 export interface UnitWorld {
   readonly threads: Threads;
+  /** How many workers may load their code at once. */
+  readonly loading: Gate;
   readonly now: () => number;
   threadName(manifest: Manifest): string;
   config(id: string): Record<string, unknown>;
@@ -140,12 +143,10 @@ export class Unit implements Member {
   async #bring(required: Promise<string | undefined> = Promise.resolve(undefined)): Promise<void> {
     this.#go('spawning', '');
     const thread = this.#world.threadName(this.manifest);
-    const handle = this.#world.threads.shared(thread);
     const own = thread === this.id;
+    const [missing, handle] = await Promise.all([required, this.#world.loading.through(() => this.#load(thread))]);
     const generation = { number: this.#nextNumber - 1, handle, shapes: [], own };
-    this.starting = handle;
     try {
-      const [missing] = await Promise.all([required, handle.call('load', [this.id], this.manifest.deadlines.startMs)]);
       if (missing !== undefined) {
         this.skip(missing);
         await this.#discard(generation, 'skipped');
@@ -165,6 +166,20 @@ export class Unit implements Member {
       throw error;
     } finally {
       this.starting = undefined;
+    }
+  }
+
+  /** The worker, with the plugin's code imported. */
+  async #load(thread: string): Promise<WorkerHandle> {
+    const handle = this.#world.threads.shared(thread);
+    this.starting = handle;
+    try {
+      await handle.call('load', [this.id], this.manifest.deadlines.startMs);
+      return handle;
+    } catch (error) {
+      this.starting = undefined;
+      await this.#discard({ number: this.#nextNumber - 1, handle, shapes: [], own: thread === this.id }, 'load failed');
+      throw error;
     }
   }
 
