@@ -1,26 +1,12 @@
-import {
-  constants,
-  fstatSync,
-  ftruncateSync,
-  lstatSync,
-  mkdtempSync,
-  readFileSync,
-  rmdirSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { constants, fstatSync, ftruncateSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import test from 'ava';
+import { memoryDirectory, rootTest } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'sys-at-'));
-sys.mount('tmpfs', root, 'tmpfs', 0, 'size=16m,mode=700');
+const root = memoryDirectory('sys-at', 'size=16m');
 const top = sys.openat(sys.AT_FDCWD, root, sys.O_PATH | constants.O_DIRECTORY);
 test.after.always(() => {
   sys.close(top);
-  sys.unmountAll(root, sys.MNT_DETACH);
-  rmdirSync(root);
 });
 
 /** A directory of the test's own below `root`, as a descriptor. */
@@ -111,7 +97,7 @@ test('readlinkat reads links of any length', (t) => {
   sys.close(dir);
 });
 
-test('mknodat makes devices, whiteouts and pipes', (t) => {
+rootTest('mknodat makes devices, whiteouts and pipes', (t) => {
   const dir = room('nodes');
   sys.mknodat(dir, 'null', constants.S_IFCHR | 0o666, sys.makedev(1, 3));
   sys.mknodat(dir, 'whiteout', constants.S_IFCHR, sys.makedev(0, 0));
@@ -190,7 +176,7 @@ test('the try forms answer what was expected and throw the rest', (t) => {
   sys.close(dir);
 });
 
-test('fchownat changes the link, not what it points to, and keeps what is -1', (t) => {
+rootTest('fchownat changes the link, not what it points to, and keeps what is -1', (t) => {
   const dir = room('own');
   sys.close(sys.openat(dir, 'file', constants.O_CREAT | constants.O_WRONLY, 0o600));
   sys.symlinkat('file', dir, 'link');
@@ -204,7 +190,7 @@ test('fchownat changes the link, not what it points to, and keeps what is -1', (
   sys.close(dir);
 });
 
-test('fchmodat sets all twelve bits, of directories and devices too, and never through a link', (t) => {
+rootTest('fchmodat sets all twelve bits, of directories and devices too, and never through a link', (t) => {
   const dir = room('mode');
   sys.close(sys.openat(dir, 'file', constants.O_CREAT | constants.O_WRONLY, 0o600));
   sys.mknodat(dir, 'device', constants.S_IFCHR | 0o600, sys.makedev(1, 3));

@@ -1,24 +1,10 @@
-import {
-  constants,
-  fstatSync,
-  mkdtempSync,
-  readFileSync,
-  readSync,
-  rmdirSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, fstatSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { memoryDirectory } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'sys-extent-'));
-sys.mount('tmpfs', root, 'tmpfs', 0, 'size=64m,mode=700');
-test.after.always(() => {
-  sys.unmountAll(root, sys.MNT_DETACH);
-  rmdirSync(root);
-});
+const root = memoryDirectory('sys-extent', 'size=64m');
 
 const open = (name: string): number =>
   sys.openat(sys.AT_FDCWD, join(root, name), constants.O_CREAT | constants.O_RDWR, 0o600);

@@ -4,6 +4,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { rootTest } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sys-listen-'));
@@ -24,7 +25,7 @@ async function ask(path: string): Promise<string> {
 
 const closed = (server: net.Server): Promise<unknown> => once(server.close(), 'close');
 
-test('mode and owner are exact, parents are made 0711, nothing is left beside', async (t) => {
+rootTest('mode and owner are exact, parents are made 0711, nothing is left beside', async (t) => {
   const path = join(root, 'new', 'deeper', 'api.sock');
   const listener = sys.listenUnix(path, 0o662, 12, 34);
   t.like(sys.fstatat(sys.AT_FDCWD, path), { kind: 'socket', uid: 12, gid: 34 });

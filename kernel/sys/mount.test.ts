@@ -1,26 +1,12 @@
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
+import { lacking, memoryDirectory, rootTest } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'sys-mount-'));
-sys.mount('tmpfs', root, 'tmpfs', 0, 'size=32m,mode=700');
+const root = memoryDirectory('sys-mount', 'size=32m');
 // Private, so that what is mounted below is seen nowhere else.
-sys.mount('none', root, '', sys.MS_PRIVATE);
-test.after.always(() => {
-  sys.unmountAll(root, sys.MNT_DETACH);
-  rmdirSync(root);
-});
+if (lacking('mount') === undefined) sys.mount('none', root, '', sys.MS_PRIVATE);
 
 function directory(...names: string[]): string {
   const path = join(root, ...names);
@@ -36,7 +22,7 @@ function writable(t: ExecutionContext, path: string, expected: string): void {
   else t.throws(() => writeFileSync(join(path, 'probe'), ''), { code: expected });
 }
 
-test('mount, isMountPoint, umount2', (t) => {
+rootTest('mount, isMountPoint, umount2', (t) => {
   const path = directory('plain');
   t.false(sys.isMountPoint(path));
   sys.mount('name of it', path, 'tmpfs', sys.MS_NOSUID | sys.MS_NODEV, 'size=1m');
@@ -49,7 +35,7 @@ test('mount, isMountPoint, umount2', (t) => {
   t.false(sys.isMountPoint(join(root, 'absent')));
 });
 
-test('an error names source, target, type and options', (t) => {
+rootTest('an error names source, target, type and options', (t) => {
   const path = directory('wrong');
   const error = t.throws(() => sys.mount('overlay', path, 'overlay', 0, 'lowerdir=/no/such'), {
     instanceOf: sys.SysError,
@@ -61,7 +47,7 @@ test('an error names source, target, type and options', (t) => {
   t.throws(() => sys.mount('x', path, 'nosuchfs', 0), { code: 'ENODEV' });
 });
 
-test('a bind mount is read-only when that is asked for, and its source is not', (t) => {
+rootTest('a bind mount is read-only when that is asked for, and its source is not', (t) => {
   const source = directory('bind', 'source');
   const target = directory('bind', 'target');
   sys.mountOn(target, { type: 'bind', source, options: ['rbind', 'ro', 'nosuid'] });
@@ -75,7 +61,7 @@ test('a bind mount is read-only when that is asked for, and its source is not', 
   writable(t, target, 'EROFS');
 });
 
-test('propagation is set by a call of its own, with the mount or alone', (t) => {
+rootTest('propagation is set by a call of its own, with the mount or alone', (t) => {
   const source = directory('propagation', 'source');
   const target = directory('propagation', 'target');
   sys.mountOn(target, { type: 'bind', source, options: ['rbind', 'shared'] });
@@ -85,7 +71,7 @@ test('propagation is set by a call of its own, with the mount or alone', (t) => 
   t.is(sys.mountinfo().filter((mount) => mount.mountPoint === target).length, 1, 'nothing was mounted over it');
 });
 
-test('a mount whose second call fails does not stay', (t) => {
+rootTest('a mount whose second call fails does not stay', (t) => {
   const source = directory('half', 'source');
   const target = directory('half', 'target');
   // Two kinds of propagation at once are EINVAL.
@@ -95,7 +81,7 @@ test('a mount whose second call fails does not stay', (t) => {
   t.false(sys.isMountPoint(target));
 });
 
-test('a tmpfs from options with data', (t) => {
+rootTest('a tmpfs from options with data', (t) => {
   const target = directory('tmpfs');
   sys.mountOn(target, { type: 'tmpfs', source: 'tmpfs', options: ['ro', 'size=64k', 'mode=711'] });
   writable(t, target, 'EROFS');
@@ -121,7 +107,7 @@ function layers(name: string, count: number): string[] {
 }
 
 for (const way of ['mount', 'config', 'descriptors'] as const) {
-  test(`an overlay of 128 layers, ${way}`, async (t) => {
+  rootTest(`an overlay of 128 layers, ${way}`, async (t) => {
     const { mountByConfig, mountByDescriptors, parseOverlayOptions } = await import('./overlay.ts');
     const lower = layers(`overlay-${way}`, 128);
     const upper = directory(`overlay-${way}`, 'upper');
@@ -145,7 +131,7 @@ for (const way of ['mount', 'config', 'descriptors'] as const) {
   });
 }
 
-test('a read-only overlay of 200 layers, and of 500', (t) => {
+rootTest('a read-only overlay of 200 layers, and of 500', (t) => {
   for (const count of [200, 500]) {
     const lower = layers(`deep${count}`, count);
     const target = directory(`deep${count}`, 'merged');
@@ -156,7 +142,7 @@ test('a read-only overlay of 200 layers, and of 500', (t) => {
   }
 });
 
-test('layers with colons and commas in their names, whose options are too long', (t) => {
+rootTest('layers with colons and commas in their names, whose options are too long', (t) => {
   const base = layers('odd', 100);
   const odd = directory('odd', 'a:b,c');
   writeFileSync(join(odd, 'odd'), '');
@@ -173,7 +159,7 @@ test('layers with colons and commas in their names, whose options are too long',
   sys.umount2(target);
 });
 
-test('a missing layer of many is named, and leaves nothing', (t) => {
+rootTest('a missing layer of many is named, and leaves nothing', (t) => {
   const lower = layers('missing', 100);
   const target = directory('missing', 'merged');
   const absent = join(root, 'missing', 'gone');
@@ -187,11 +173,11 @@ test('a missing layer of many is named, and leaves nothing', (t) => {
   t.is(readdirSync('/proc/self/fd').length, before);
 });
 
-test('long data of another file system is refused', (t) => {
+rootTest('long data of another file system is refused', (t) => {
   t.throws(() => sys.mount('tmpfs', directory('toolong'), 'tmpfs', 0, `size=${'1'.repeat(5000)}`), { code: 'E2BIG' });
 });
 
-test('unmountAll takes stacks, nests, moved mounts and odd names, and only those', (t) => {
+rootTest('unmountAll takes stacks, nests, moved mounts and odd names, and only those', (t) => {
   const base = directory('all');
   const beside = directory('all-beside');
   sys.mount('tmpfs', beside, 'tmpfs', 0);
@@ -217,7 +203,7 @@ test('unmountAll takes stacks, nests, moved mounts and odd names, and only those
   sys.umount2(beside);
 });
 
-test('unmountAll tells what is in use, after it took the rest; with MNT_DETACH it takes that too', (t) => {
+rootTest('unmountAll tells what is in use, after it took the rest; with MNT_DETACH it takes that too', (t) => {
   const base = directory('busy');
   sys.mount('tmpfs', base, 'tmpfs', 0);
   const a = directory('busy', 'a');
@@ -233,7 +219,7 @@ test('unmountAll tells what is in use, after it took the rest; with MNT_DETACH i
   sys.close(fd);
 });
 
-test('a link to a mount point is not followed', (t) => {
+rootTest('a link to a mount point is not followed', (t) => {
   const target = directory('linked');
   sys.mount('tmpfs', target, 'tmpfs', 0);
   const link = join(root, 'link');
@@ -245,7 +231,7 @@ test('a link to a mount point is not followed', (t) => {
   t.false(sys.detach(target));
 });
 
-test('a path through a link above it is found', (t) => {
+rootTest('a path through a link above it is found', (t) => {
   const target = directory('real', 'mounted');
   sys.mount('tmpfs', target, 'tmpfs', 0);
   symlinkSync(join(root, 'real'), join(root, 'alias'));

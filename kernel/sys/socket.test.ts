@@ -5,12 +5,13 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { rootTest } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sys-socket-'));
 test.after.always(() => rmSync(root, { recursive: true }));
 
-test('the credentials of a client are those of the process that connected', async (t) => {
+rootTest('the credentials of a client are those of the process that connected', async (t) => {
   const path = join(root, 'peer');
   const server = net.createServer().listen(path);
   await once(server, 'listening');

@@ -1,17 +1,11 @@
-import { constants, mkdtempSync, rmdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import { memoryDirectory, rootTest } from '../../test/helpers/privilege.ts';
 import * as sys from './index.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'sys-xattr-'));
-sys.mount('tmpfs', root, 'tmpfs', 0, 'size=16m,mode=700');
-test.after.always(() => {
-  sys.unmountAll(root, sys.MNT_DETACH);
-  rmdirSync(root);
-});
+const root = memoryDirectory('sys-xattr', 'size=16m');
 
-test('set, get, list and remove by path', (t) => {
+rootTest('set, get, list and remove by path', (t) => {
   const path = join(root, 'file');
   writeFileSync(path, '');
   const value = Buffer.from([0, 1, 0xff, 0]);
@@ -36,7 +30,7 @@ test('set, get, list and remove by path', (t) => {
   t.throws(() => sys.lgetxattr(join(root, 'absent'), 'trusted.a'), { code: 'ENOENT' });
 });
 
-test('by descriptor', (t) => {
+rootTest('by descriptor', (t) => {
   const fd = sys.openat(sys.AT_FDCWD, join(root, 'open'), constants.O_CREAT | constants.O_RDWR, 0o600);
   t.deepEqual(
     sys.flistxattr(fd).filter((name) => name.startsWith('trusted.')),
@@ -50,7 +44,7 @@ test('by descriptor', (t) => {
   sys.close(fd);
 });
 
-test('a link has its own, reached through the held directory', (t) => {
+rootTest('a link has its own, reached through the held directory', (t) => {
   const dir = sys.openat(sys.AT_FDCWD, root, sys.O_PATH | constants.O_DIRECTORY);
   sys.symlinkat('nowhere', dir, 'link');
   sys.lsetxattr(sys.fdPath(dir, 'link'), 'trusted.l', Buffer.from('1'));
@@ -58,7 +52,7 @@ test('a link has its own, reached through the held directory', (t) => {
   sys.close(dir);
 });
 
-test('values and lists larger than the scratch buffer, of which no later call sees a trace', (t) => {
+rootTest('values and lists larger than the scratch buffer, of which no later call sees a trace', (t) => {
   const path = join(root, 'large');
   writeFileSync(path, '');
   const value = Buffer.alloc(60_000, 7);
