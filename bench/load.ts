@@ -46,6 +46,7 @@ const headers = {
 };
 const times: number[] = [];
 let failures = 0;
+let failed = '';
 let next = 0;
 const until = list === undefined ? performance.now() + Number(amount) * 1000 : Number.POSITIVE_INFINITY;
 
@@ -54,16 +55,21 @@ function one(): Promise<void> {
   return new Promise((resolve) => {
     const stream = session.request(headers);
     let status = '';
+    let said = '';
     stream.on('response', (head) => {
       status = String(head['grpc-status'] ?? status);
     });
     stream.on('trailers', (trailers) => {
       status = String(trailers['grpc-status'] ?? '');
+      said = String(trailers['grpc-message'] ?? '');
     });
     stream.on('data', () => {});
     stream.on('error', () => {});
     stream.on('close', () => {
-      if (status !== '0') failures += 1;
+      if (status !== '0') {
+        failures += 1;
+        failed ||= `${status} ${said}`;
+      }
       times.push(performance.now() - began);
       resolve();
     });
@@ -81,4 +87,4 @@ const seconds = (performance.now() - began) / 1000;
 session.close();
 times.sort((a, b) => a - b);
 const at = (q: number) => times[Math.min(times.length - 1, Math.floor(times.length * q))] ?? 0;
-console.log(JSON.stringify({ calls: times.length, seconds, failures, p50: at(0.5), p99: at(0.99) }));
+console.log(JSON.stringify({ calls: times.length, seconds, failures, failed, p50: at(0.5), p99: at(0.99) }));

@@ -6,6 +6,8 @@ export interface Load {
   readonly calls: number;
   readonly seconds: number;
   readonly failures: number;
+  /** Status and text of the first failure. */
+  readonly failed: string;
   readonly p50: number;
   readonly p99: number;
 }
@@ -28,6 +30,6 @@ export async function load(
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
   await new Promise((resolve) => child.once('close', resolve));
   const result = JSON.parse(Buffer.concat(chunks).toString()) as Load;
-  if (result.failures > 0) throw new Error(`${result.failures} of ${result.calls} calls of ${method} failed`);
+  if (result.failures > 0) throw new Error(`${result.failures} of ${result.calls} calls of ${method} failed: ${result.failed}`);
   return result;
 }
