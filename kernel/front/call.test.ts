@@ -4,6 +4,7 @@ import http2 from 'node:http2';
 import { connect } from 'node:net';
 import { Client, credentials, type Metadata, Metadata as MetadataClass, type ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
+import { Failure } from '../sdk/failure.ts';
 import { contract, openRig, type Rig, until } from './rig.ts';
 
 const same = (bytes: Buffer): Buffer => bytes;
@@ -138,30 +139,36 @@ test.serial('failures: code, text with every kind of character, and details arri
   });
 });
 
-test.serial('unknown services and methods, those that are not public, and those that have not started', async (t) => {
-  await withRig(async (_rig, client) => {
-    const code = async (path: string) =>
-      (await fails(new Promise((_, reject) => client.makeUnaryRequest(path, same, same, Buffer.alloc(0), reject))))
-        .code;
-    t.is(await code('/test.v1.Nothing/Get'), 12);
-    t.is(await code(`/${contract}/Nothing`), 12);
-    t.is(await code(`/${contract}/unary`), 12);
-    t.is(await code('/test.v1.Private/Get'), 12);
-    t.is(await code('/test.v1.Absent/Get'), 14);
-    for (const path of [
-      '//',
-      '/',
-      `//${contract}/Unary`,
-      `/${contract}%2fUnary`,
-      `/${contract}/Unary/`,
-      `/${contract}//Unary`,
-      '/__proto__/x',
-      '/constructor/x',
-    ]) {
-      t.is(await code(path), 12, path);
-    }
-  });
-});
+test.serial(
+  'unknown services and methods, those that are not public, and those whose plugin fails to start',
+  async (t) => {
+    await withRig(async (rig, client) => {
+      const code = async (path: string) =>
+        (await fails(new Promise((_, reject) => client.makeUnaryRequest(path, same, same, Buffer.alloc(0), reject))))
+          .code;
+      t.is(await code('/test.v1.Nothing/Get'), 12);
+      t.is(await code(`/${contract}/Nothing`), 12);
+      t.is(await code(`/${contract}/unary`), 12);
+      t.is(await code('/test.v1.Private/Get'), 12);
+      const waits = code('/test.v1.Absent/Get');
+      await until(() => rig.router.pending === 1, 'a call waits for its plugin');
+      rig.router.down('test.v1.absent', new Failure('Unavailable', 'it has failed: unavailable'));
+      t.is(await waits, 14);
+      for (const path of [
+        '//',
+        '/',
+        `//${contract}/Unary`,
+        `/${contract}%2fUnary`,
+        `/${contract}/Unary/`,
+        `/${contract}//Unary`,
+        '/__proto__/x',
+        '/constructor/x',
+      ]) {
+        t.is(await code(path), 12, path);
+      }
+    });
+  },
+);
 
 test.serial('a deadline ends a call on both sides', async (t) => {
   await withRig(async (rig, client) => {
@@ -347,4 +354,33 @@ test.serial('memory of one connection is bounded: what is beyond fails, the rest
     },
     { connectionMemory: 3 << 20 },
   );
+});
+
+test.serial('calls of a plugin that is still starting wait for it, whatever their kind', async (t) => {
+  const rig = await openRig({}, true);
+  const client = channel(rig);
+  const one = unary(client, 'Unary', Buffer.from('early'));
+  const none = fails(unary(client, 'Nothing', Buffer.alloc(0)));
+  const failure = fails(unary(client, 'Fail', Buffer.from('{"code":"NotFound","message":"x"}')));
+  const many = client.makeServerStreamRequest(`/${contract}/Many`, same, same, Buffer.from('5 10'));
+  const sum = new Promise<Buffer>((resolve, reject) => {
+    const call = client.makeClientStreamRequest(`/${contract}/Sum`, same, same, (error, reply) =>
+      error === null ? resolve(reply!) : reject(error),
+    );
+    for (let at = 0; at < 20; at++) call.write(Buffer.alloc(100_000));
+    call.end();
+  });
+  await until(() => rig.router.pending === 5, 'they wait');
+  rig.arrive();
+  t.is((await one).toString(), 'early');
+  t.is((await none).code, 12);
+  t.is((await failure).code, 5);
+  let count = 0;
+  for await (const message of many as AsyncIterable<Buffer>) count += message.length;
+  t.is(count, 50);
+  t.is((await sum).toString(), '2000000');
+  t.is((await unary(client, 'Unary', Buffer.from('later'))).toString(), 'later');
+  client.close();
+  await clean(t, rig);
+  await rig.close();
 });

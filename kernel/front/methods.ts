@@ -1,7 +1,7 @@
 /** `:path` → the method, and the plugin that serves it now. Follows the routes; only contracts that are public are in it. */
 import type { MethodShape, Provider, Router, Routes } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
-import { type CallKind, MethodTally } from './tally.ts';
+import { type CallKind, MethodTally, unknownTally } from './tally.ts';
 
 export class Method {
   /** `containerd.services.images.v1.Images/Get` */
@@ -18,14 +18,14 @@ export class Method {
     return this.kind === 'unary' && this.provider?.methods[this.tally.method]?.unbounded !== true;
   }
 
-  constructor({ path, requestStream, responseStream }: MethodShape) {
+  constructor({ path, requestStream, responseStream }: MethodShape, tally?: MethodTally) {
     this.path = path;
     this.requestStream = requestStream;
     this.responseStream = responseStream;
     if (requestStream) this.kind = responseStream ? 'bidi_stream' : 'client_stream';
     else this.kind = responseStream ? 'server_stream' : 'unary';
     const slash = path.indexOf('/');
-    this.tally = new MethodTally(this.kind, path.slice(0, slash), path.slice(slash + 1));
+    this.tally = tally ?? new MethodTally(this.kind, path.slice(0, slash), path.slice(slash + 1));
   }
 }
 
@@ -42,7 +42,7 @@ export class MethodTable {
     return this.#methods.values();
   }
 
-  /** By exact text: a path is not decoded, and has no other spelling. @throws Failure Unimplemented, Unavailable */
+  /** By exact text: a path is not decoded, and has no other spelling. @throws Failure Unimplemented */
   find(path: string): Method {
     const method = this.#methods.get(path);
     if (method?.provider !== undefined) return method;
@@ -51,9 +51,7 @@ export class MethodTable {
     const [, service = '', name = ''] = parsed;
     const provider = publicProvider(this.#routes, service);
     if (provider === undefined) throw new Failure('Unimplemented', `unknown service ${service}: not implemented`);
-    // What a plugin serves is known when it has started once.
-    if (provider.shapes.length === 0)
-      throw new Failure('Unavailable', `plugin ${provider.slot} has not started: unavailable`);
+    if (provider.shapes.length === 0) return starting(`${service}/${name}`, provider);
     throw new Failure('Unimplemented', `unknown method ${name} of service ${service}: not implemented`);
   }
 
@@ -77,6 +75,16 @@ export class MethodTable {
     if (known?.requestStream === shape.requestStream && known.responseStream === shape.responseStream) return;
     this.#methods.set(path, new Method(shape));
   }
+}
+
+/**
+ * What a plugin serves is known when it has started; until then a call of it waits on the bus, which is told when the plugin serves or has failed.
+ * As streams both ways every kind of method can be carried, and whether there is one by this name the plugin will say.
+ */
+function starting(path: string, provider: Provider): Method {
+  const method = new Method({ path, requestStream: true, responseStream: true }, unknownTally);
+  method.provider = provider;
+  return method;
 }
 
 function publicProvider(routes: Routes, contract: string): Provider | undefined {

@@ -65,6 +65,12 @@ const definition: ServiceDefinition = {
   },
 };
 
+const shapes = Object.values(definition.methods).map(({ name, requestStream, responseStream }) => ({
+  path: `${contract}/${name}`,
+  requestStream,
+  responseStream,
+}));
+
 export interface Seen {
   calls: number;
   running: number;
@@ -156,11 +162,13 @@ export interface Rig {
   readonly address: string;
   /** Lets `Hang`, `Slow` and `Stall` go on. */
   release(): void;
+  arrive(): void;
   connect(): Promise<Socket>;
   close(): Promise<void>;
 }
 
-export async function openRig(limits: Partial<FrontLimits> = {}): Promise<Rig> {
+/** @param late the plugin has not started: nothing is known of it until `arrive` */
+export async function openRig(limits: Partial<FrontLimits> = {}, late = false): Promise<Rig> {
   const log: LogLine[] = [];
   const write =
     (level: string) =>
@@ -179,23 +187,24 @@ export async function openRig(limits: Partial<FrontLimits> = {}): Promise<Rig> {
   const { port1, port2 } = new MessageChannel();
   const page = dispatchPage();
   new CalleeLink('front', port1 as unknown as Port, page, new Scheduler(), (call) => dispatcher.serve(call));
+  const link = () => router.relink(slot, { generation: 1, port: port2 as unknown as Port, page });
+  let arrive = () => {};
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
   const router = new Router(
-    { introduce: () => router.relink(slot, { generation: 1, port: port2 as unknown as Port, page }) },
+    { introduce: (name) => name === slot && void arrived.then(link) },
     new Scheduler(),
     deadlines,
   );
-  const routes: Routes = {
+  const routes = (known: boolean): Routes => ({
     [contract]: [
       {
         slot,
         name: '',
         public: true,
         methods: { Hang: { ...defaultPolicy, unbounded: true } },
-        shapes: Object.values(definition.methods).map((each) => ({
-          path: `${contract}/${each.name}`,
-          requestStream: each.requestStream,
-          responseStream: each.responseStream,
-        })),
+        shapes: known ? shapes : [],
       },
     ],
     'test.v1.Private': [
@@ -208,8 +217,9 @@ export async function openRig(limits: Partial<FrontLimits> = {}): Promise<Rig> {
       },
     ],
     'test.v1.Absent': [{ slot: 'test.v1.absent', name: '', public: true, methods: {}, shapes: [] }],
-  };
-  router.setRoutes(routes);
+  });
+  router.setRoutes(routes(!late));
+  if (!late) arrive();
 
   const methods = new MethodTable(router);
   const server = new GrpcServer(router, methods, { ...rigLimits, ...limits }, logger);
@@ -228,6 +238,10 @@ export async function openRig(limits: Partial<FrontLimits> = {}): Promise<Rig> {
     log,
     address,
     release,
+    arrive: () => {
+      router.setRoutes(routes(true));
+      arrive();
+    },
     connect: () =>
       new Promise((resolve, reject) => {
         const socket = connect(address, () => resolve(socket));
