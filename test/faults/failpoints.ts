@@ -69,23 +69,25 @@ export async function failpointRuns(report: Report, options: FailpointOptions): 
     await withRig(options, async (rig) => void (await runPoint(report, rig, point, options)));
   for (let at = 0; at < onUsed.length; ) {
     await withRig(options, async (rig) => {
-      await rig.start();
-      await rig.importBase();
-      const faults = await rig.warmUp(members(everybody));
-      if (faults.length > 0) {
+      const ready = await report.run(
+        {
+          scenario: `failpoint ${options.mode}`,
+          name: 'before the first',
+          replay: '--only failpoints',
+          log: () => rig.log,
+        },
+        async () => {
+          await rig.start();
+          await rig.importBase();
+          const faults = await rig.warmUp(members(everybody));
+          await rig.kill();
+          return faults;
+        },
+      );
+      if (!ready) {
         at = onUsed.length;
-        await report.run(
-          {
-            scenario: `failpoint ${options.mode}`,
-            name: 'before the first',
-            replay: '--only failpoints',
-            log: () => rig.log,
-          },
-          async () => faults,
-        );
         return;
       }
-      await rig.daemon.stop();
       // After a failure the root may be at fault for the next one.
       for (let count = 0, good = true; good && count < pointsPerRoot && at < onUsed.length; count++)
         good = await runPoint(report, rig, onUsed[at++]!, options);

@@ -1,4 +1,7 @@
 /** What came of the runs: a line for each as it ends, a table and a count at the end. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 export interface Outcome {
   readonly scenario: string;
   readonly name: string;
@@ -13,9 +16,12 @@ export interface Outcome {
 
 export class Report {
   readonly #outcomes: Outcome[] = [];
+  readonly #logs: string | undefined;
   readonly #print: (line: string) => void;
 
-  constructor(print: (line: string) => void = console.log) {
+  /** @param logs directory for the daemon's whole log of each run that failed */
+  constructor(logs?: string, print: (line: string) => void = console.log) {
+    this.#logs = logs;
     this.#print = print;
   }
 
@@ -52,8 +58,10 @@ export class Report {
     for (const fault of faults.slice(0, 20)) this.#print(`    ${fault}`);
     if (faults.length > 20) this.#print(`    … and ${faults.length - 20} more`);
     if (faults.length > 0) {
+      if (this.#logs !== undefined)
+        writeFileSync(join(this.#logs, `${scenario} ${name}.log`.replace(/[^\w.]+/g, '-')), about.log().join('\n'));
       this.#print(`    again: npm run faults -- ${replay}`);
-      for (const line of log) this.#print(`    | ${line}`);
+      for (const line of log) this.#print(`    | ${line.slice(0, 400)}`);
     }
     return faults.length === 0;
   }

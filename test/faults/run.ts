@@ -6,6 +6,7 @@
  *     --runs N                                  kills or power cuts in all; with one seed's batch the same ones again
  *     --point NAME                              only this failpoint (may be given several times)
  *     --mode kill|error                         only this of the two things that a failpoint does
+ *     --logs DIRECTORY                          keep the daemon's whole log of every run that fails
  *
  *   kill        kill -9 at random moments while clients of all kinds work, and in the daemon's start
  *   failpoints  death and an error at every named point in the source
@@ -32,6 +33,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     runs: { type: 'string' },
     point: { type: 'string', multiple: true, default: [] },
+    logs: { type: 'string' },
     mode: { type: 'string', multiple: true, default: ['kill', 'error'] },
   },
 });
@@ -50,7 +52,7 @@ const seed = Number(values.seed);
 const count = (whole: number): number => (values.runs === undefined ? whole : Number(values.runs));
 
 const directory = mkdtempSync('/dev/shm/troupe-fault-images-');
-const report = new Report();
+const report = new Report(values.logs);
 try {
   const images = makeImages(join(directory, 'images'), 3);
   if (wanted('kill')) {
