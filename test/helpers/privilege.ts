@@ -16,14 +16,15 @@ import { MNT_DETACH, mount, umount2, unmountAll } from '../../kernel/sys/index.t
 
 /**
  * `root`: owners of files, other users, devices, priorities: uid 0 with the capabilities of a machine's root, those of mounting aside.
- * `mount`: file systems can be mounted. `loop`: loop devices, and mkfs.ext4 to fill one. `cgroup`: control groups can be made.
+ * `mount`: file systems can be mounted. `loop`: loop devices, and mkfs.ext4 to fill one. `cgroup`: control groups can be made. `program umoci`: installed.
  */
-export type Need = 'root' | 'mount' | 'loop' | 'cgroup';
+export type Need = Privilege | `program ${string}`;
+type Privilege = 'root' | 'mount' | 'loop' | 'cgroup';
 
 type Implementation = (t: ExecutionContext) => unknown;
 type Declare = (title: string, implementation: Implementation) => void;
 
-const reasons: Readonly<Record<Need, () => string | undefined>> = {
+const reasons: Readonly<Record<Privilege, () => string | undefined>> = {
   root: whyNotRoot,
   mount: whyNoMount,
   loop: whyNoLoop,
@@ -34,11 +35,17 @@ const known = new Map<Need, string | undefined>();
 /** What is missing of `needs`, in words that go after "needs"; undefined when nothing is. */
 export function lacking(...needs: readonly Need[]): string | undefined {
   for (const need of needs) {
-    if (!known.has(need)) known.set(need, reasons[need]());
+    if (!known.has(need)) known.set(need, reasonOf(need));
     const reason = known.get(need);
     if (reason !== undefined) return reason;
   }
   return undefined;
+}
+
+function reasonOf(need: Need): string | undefined {
+  if (!need.startsWith('program ')) return reasons[need as Privilege]();
+  const name = need.slice('program '.length);
+  return isInstalled(name) ? undefined : `${name}, which is not installed`;
 }
 
 export function needing(...needs: readonly Need[]): Declare & { readonly serial: Declare } {
@@ -68,7 +75,8 @@ export function memoryDirectory(name: string, options: string): string {
   const base = !mounted && isAccessible('/dev/shm') ? '/dev/shm' : tmpdir();
   const path = mkdtempSync(join(base, `${name}-`));
   if (mounted) mount('tmpfs', path, 'tmpfs', 0, `mode=700,${options}`);
-  test.after.always(() => {
+  // Not a hook of the tests: those do not run in a file whose tests are all skipped.
+  process.once('exit', () => {
     if (mounted) unmountAll(path, MNT_DETACH);
     rmSync(path, { recursive: true, force: true });
   });
@@ -104,8 +112,12 @@ function whyNoMount(): string | undefined {
 
 function whyNoLoop(): string | undefined {
   if (!isAccessible('/dev/loop-control')) return 'loop devices';
-  const there = (process.env.PATH ?? '').split(':').some((dir) => isAccessible(join(dir, 'mkfs.ext4'), constants.X_OK));
-  return there ? undefined : 'mkfs.ext4 (Debian: e2fsprogs)';
+  return isInstalled('mkfs.ext4') ? undefined : 'mkfs.ext4 (Debian: e2fsprogs)';
+}
+
+function isInstalled(program: string): boolean {
+  const path = (process.env.PATH ?? '').split(':').concat('/usr/sbin', '/sbin');
+  return path.some((dir) => isAccessible(join(dir, program), constants.X_OK));
 }
 
 function isAccessible(path: string, mode: number = constants.R_OK | constants.W_OK): boolean {

@@ -1,4 +1,5 @@
 /** A directory for one test, on a file system of its own kind where that matters, gone afterwards; what is still mounted in it is a failure. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,9 +11,20 @@ export function useScratch(t: ExecutionContext, name = 'test'): string {
   t.teardown(() => {
     const mounts = mountsBelow(dir);
     if (mounts.length > 0) t.fail(`still mounted: ${mounts.join(', ')}`);
-    else rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+    else removeAll(dir);
   });
   return dir;
+}
+
+/** Also without privilege, for whom directories that layers closed have to be opened first. */
+export function removeAll(dir: string): void {
+  try {
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
+    execFileSync('chmod', ['-R', 'u+rwx', dir]);
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+  }
 }
 
 export function scratchBase(): string {

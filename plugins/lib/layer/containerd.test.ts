@@ -11,19 +11,21 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
 import { unmountAll } from 'troupe/sys';
+import { lacking, needing } from '../../../test/helpers/privilege.ts';
 import { archive, type Crafted, entry, pax } from '../tar/craft.ts';
 import { type Before, breakouts } from './breakouts.ts';
 import { inventory } from './inventory.ts';
 import { scratch, unpack } from './scratch.ts';
 
-const installed = ['containerd', 'ctr'].every((name) => spawnSync(name, ['--version']).status === 0);
-const judged = installed && process.getuid?.() === 0 ? test.serial : test.skip;
+const needs = ['root', 'mount', 'program containerd', 'program ctr'] as const;
+const judged = needing(...needs).serial;
 
 class Containerd {
-  readonly path = mkdtempSync('/dev/shm/troupe-judge-');
+  path = '';
   #child: ChildProcess | undefined;
 
   async start(): Promise<void> {
+    this.path = mkdtempSync('/dev/shm/troupe-judge-');
     const config = join(this.path, 'config.toml');
     writeFileSync(
       config,
@@ -201,7 +203,7 @@ const given = (path: string, layers: number): string[] =>
   inventory(path, { directoryTimes: layers === 1 }).map((line) => line.replace(/mtime=1[7-9]\d{17}/, 'now'));
 
 const daemon = new Containerd();
-if (installed) {
+if (lacking(...needs) === undefined) {
   test.before(() => daemon.start());
   test.after.always(() => daemon.stop());
 }

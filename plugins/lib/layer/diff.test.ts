@@ -14,9 +14,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { AT_FDCWD, lsetxattr, makedev, mkfifo, mknodat, mount, utimensat } from 'troupe/sys';
+import { rootTest } from '../../../test/helpers/privilege.ts';
 import { TarReader } from '../tar/reader.ts';
 import { type Below, directoryBelow, layersBelow, nothingBelow } from './below.ts';
 import { diffLayer, NotPlain } from './diff.ts';
@@ -94,7 +95,7 @@ function base(root: string): void {
   file(join(root, 'big'), 'x'.repeat(3_000_000));
 }
 
-const changes: Record<string, { change: (root: string) => void; expect: string[] }> = {
+const changes: Record<string, { change: (root: string) => void; expect: string[]; asRoot?: true }> = {
   nothing: { change: () => {}, expect: [] },
   'a new file, a changed one, a deleted one': {
     change: (root) => {
@@ -122,6 +123,7 @@ const changes: Record<string, { change: (root: string) => void; expect: string[]
       execFileSync('chown', ['7:8', join(root, 'owner'), join(root, 'same')]);
     },
     expect: ['file mode', 'file owner', 'directory same/'],
+    asRoot: true,
   },
   'an attribute alone': {
     change: (root) => lsetxattr(join(root, 'same/deep'), 'user.x', Buffer.from('y')),
@@ -147,6 +149,7 @@ const changes: Record<string, { change: (root: string) => void; expect: string[]
       mknodat(AT_FDCWD, join(root, 'socket'), 0o140600);
     },
     expect: ['block disk', 'char null', 'fifo pipe'],
+    asRoot: true,
   },
   'new hard links': {
     change: (root) => {
@@ -199,9 +202,10 @@ async function applied(s: Scratch, name: string, older: string, tar: Buffer): Pr
   return target;
 }
 
-for (const [name, { change, expect }] of Object.entries(changes)) {
+for (const [name, { change, expect, asRoot }] of Object.entries(changes)) {
+  const declare = asRoot ? rootTest : test;
   for (const fraction of [0n, 123_456_789n]) {
-    test(`two directories: ${name}${fraction === 0n ? ', whole seconds' : ''}`, async (t) => {
+    declare(`two directories: ${name}${fraction === 0n ? ', whole seconds' : ''}`, async (t: ExecutionContext) => {
       const s = scratch(t);
       const older = s.directory('older');
       const newer = s.directory('newer');
@@ -223,7 +227,7 @@ for (const [name, { change, expect }] of Object.entries(changes)) {
     });
   }
 
-  test(`an upper directory: ${name}`, async (t) => {
+  rootTest(`an upper directory: ${name}`, async (t) => {
     const s = scratch(t);
     const older = s.directory('older');
     base(older);
@@ -248,7 +252,7 @@ for (const [name, { change, expect }] of Object.entries(changes)) {
 
 const unlinked = (line: string): string => line.replace(/ link of .*$/, '');
 
-test('against nothing: GNU tar reads it back, attribute by attribute', async (t) => {
+rootTest('against nothing: GNU tar reads it back, attribute by attribute', async (t) => {
   const s = scratch(t);
   const tree = s.directory('tree');
   base(tree);
@@ -286,7 +290,7 @@ test('upper: what was copied up and left as it was is not told', (t) => {
   );
 });
 
-test('upper: opaque directories and whiteouts, only where there is something to hide', (t) => {
+rootTest('upper: opaque directories and whiteouts, only where there is something to hide', (t) => {
   const s = scratch(t);
   const [lower, upper] = [s.directory('lower'), s.directory('upper')];
   base(lower);
@@ -308,7 +312,7 @@ test('upper: opaque directories and whiteouts, only where there is something to 
   ]);
 });
 
-test('upper: renamed directories and data left below are for the mounted comparison', (t) => {
+rootTest('upper: renamed directories and data left below are for the mounted comparison', (t) => {
   const s = scratch(t);
   const upper = s.directory('upper');
   mkdirSync(join(upper, 'd'));

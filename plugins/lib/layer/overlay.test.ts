@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { AT_FDCWD, fstatat, lgetxattr, mount, O_PATH } from 'troupe/sys';
+import { rootTest } from '../../../test/helpers/privilege.ts';
 import { archive, type Crafted, entry, pax } from '../tar/craft.ts';
 import { completeLayer } from './complete.ts';
 import { inventory } from './inventory.ts';
@@ -172,7 +173,7 @@ async function refusal(t: ExecutionContext, work: Promise<unknown>, message: Reg
 }
 
 for (const [name, { lower, layer, anew, refused }] of Object.entries(cases)) {
-  test(name, async (t) => {
+  rootTest(name, async (t) => {
     const s = scratch(t);
     const lowers: string[] = [];
     for (const [i, entries] of lower.entries()) {
@@ -210,7 +211,7 @@ for (const [name, { lower, layer, anew, refused }] of Object.entries(cases)) {
   });
 }
 
-test('marks are those of overlayfs', async (t) => {
+rootTest('marks are those of overlayfs', async (t) => {
   const { root } = scratch(t);
   await unpack(root, archive(...of(whiteout('.wh.gone'), dir('d'), whiteout('d/.wh..wh..opq'))), { mode: 'overlay' });
   const status = fstatat(AT_FDCWD, join(root, 'gone'));

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { mount } from 'troupe/sys';
+import { rootTest } from '../../../test/helpers/privilege.ts';
 import { archive, entry } from '../tar/craft.ts';
 import { inventory } from './inventory.ts';
 import { LayerPool } from './pool.ts';
@@ -46,7 +47,7 @@ function overlay(s: Scratch, upper: string, lower: string): string {
   return target;
 }
 
-test('a layer that is unpacked before those below it, and completed', async (t) => {
+rootTest('a layer that is unpacked before those below it, and completed', async (t) => {
   const { s, pool, task } = setUp(t, { threads: 2, queue: 4 });
   const [lower, upper] = [s.directory('lower'), s.directory('upper')];
   const below = archive(

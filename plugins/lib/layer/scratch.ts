@@ -1,9 +1,10 @@
 /** A directory on tmpfs for one test, with a canary outside the root that is being unpacked into. For tests. */
 
-import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { O_PATH, unmountAll } from 'troupe/sys';
+import { removeAll } from '../../../test/helpers/scratch.ts';
 import { type Applied, type ApplyOptions, applyLayer } from './apply.ts';
 import { inventory } from './inventory.ts';
 import { LowerLayers } from './lower.ts';
@@ -24,7 +25,7 @@ export function scratch(t: ExecutionContext): Scratch {
   };
   t.teardown(() => {
     unmountAll(path);
-    rmSync(path, { recursive: true, force: true });
+    removeAll(path);
   });
   return { path, root: directory('root'), directory };
 }
