@@ -212,7 +212,7 @@ test('every call of a shim carries the namespace', async (t) => {
 });
 
 test('a silent shim is a suspect and no obstacle: others load, it is asked again, and answers in the end', async (t) => {
-  const rig = await makeRig(t, { load: 300, state: 100 });
+  const rig = await makeRig(t, { load: 1500, state: 100, shutdown: 200 });
   const [slow, good] = [join(rig.directory, 'slow.sock'), join(rig.directory, 'good.sock')];
   let answer = proper;
   await listen(t, slow, (call) => answer(call));

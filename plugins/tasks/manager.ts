@@ -182,8 +182,9 @@ export class TaskManager {
       failure = error;
     }
     failpoint('tasks.shim.deleted');
-    if (reply !== undefined) await this.exits.delivered(task, reply);
+    const delivered = reply === undefined ? undefined : this.exits.delivered(task, reply);
     await this.#retire(task);
+    await delivered;
     if (failure !== undefined) throw failure;
     return reply;
   }
