@@ -1,5 +1,6 @@
 /** What stays on disk after a crash, after deletions, and when a sweep meets an upload of the same digest. */
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -227,11 +228,17 @@ test('trash that a crash left is removed by the next start', async (t) => {
   );
 });
 
+/** Blobs are read-only, which keeps those out who are not root. */
+function writable(file: string): string {
+  chmodSync(file, 0o644);
+  return file;
+}
+
 for (const [what, damage] of Object.entries({
   missing: (file: string) => rmSync(file),
-  truncated: (file: string) => truncateSync(file, 2),
-  empty: (file: string) => truncateSync(file, 0),
-  longer: (file: string) => writeFileSync(file, 'hello, longer'),
+  truncated: (file: string) => truncateSync(writable(file), 2),
+  empty: (file: string) => truncateSync(writable(file), 0),
+  longer: (file: string) => writeFileSync(writable(file), 'hello, longer'),
   'a directory': (file: string) => {
     rmSync(file);
     mkdirSync(file);

@@ -24,6 +24,7 @@ import {
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { lgetxattr, mount, mountinfo, unmountAll } from 'troupe/sys';
 import { inProcess } from '../../test/helpers/in-process.ts';
+import { lacking, rootTest } from '../../test/helpers/privilege.ts';
 import content from '../content/index.ts';
 import { inventory } from '../lib/layer/inventory.ts';
 import { archive, entry } from '../lib/tar/craft.ts';
@@ -116,7 +117,7 @@ for (const [name, bytes, mediaType] of [
   });
 }
 
-test('apply: into an overlay, without mounting it, with what depends on the layers below', async (t) => {
+rootTest('apply: into an overlay, without mounting it, with what depends on the layers below', async (t) => {
   const { client, store, directory } = await setUp(t);
   const [lower, upper, work] = [directory('lower'), directory('upper'), directory('work')];
   writeFileSync(join(lower, 'gone'), 'x');
@@ -139,7 +140,7 @@ test('apply: into an overlay, without mounting it, with what depends on the laye
 
 const detached = (upper: string) => ({ type: 'overlay', source: 'overlay', options: [`upperdir=${upper}`] });
 
-test('apply: into an overlay whose lower directories come later', async (t) => {
+rootTest('apply: into an overlay whose lower directories come later', async (t) => {
   const { client, store, directory } = await setUp(t);
   const [lower, upper] = [directory('lower'), directory('upper, with: signs')];
   mkdirSync(join(lower, 'etc'));
@@ -185,7 +186,7 @@ for (const [name, entries, why] of [
     /a hard link to a file of a layer below/,
   ],
 ] as const) {
-  test(`apply: a layer that has to know what is below it is refused without: ${name}`, async (t) => {
+  rootTest(`apply: a layer that has to know what is below it is refused without: ${name}`, async (t) => {
     const { client, store, directory } = await setUp(t);
     const digest = await store(archive(...entries));
     const diffOf = { mediaType: TAR, digest };
@@ -202,6 +203,16 @@ for (const [name, entries, why] of [
   });
 }
 
+if (lacking('root', 'mount') !== undefined) {
+  test('apply: a daemon that may not leave marks of overlayfs says so before it unpacks', async (t) => {
+    const { client, store, directory } = await setUp(t);
+    const upper = directory('upper');
+    const call = client.apply({ diff: { mediaType: TAR, digest: await store(layer) }, mounts: [detached(upper)] });
+    await refusal(t, call, 'FailedPrecondition', /CAP_SYS_ADMIN.* apply the layer there: failed precondition$/);
+    t.deepEqual(readdirSync(upper), []);
+  });
+}
+
 test('apply: an overlay of which nothing is said', async (t) => {
   const { client, store } = await setUp(t);
   const mounts = [{ type: 'overlay', source: 'overlay', options: [] }];
@@ -209,7 +220,7 @@ test('apply: an overlay of which nothing is said', async (t) => {
   await refusal(t, client.apply({ diff: { mediaType: TAR, digest }, mounts }), 'FailedPrecondition', /mount/);
 });
 
-test('apply: mounts that have to be mounted are unmounted, whatever happens', async (t) => {
+rootTest('apply: mounts that have to be mounted are unmounted, whatever happens', async (t) => {
   const { client, daemon, store, directory } = await setUp(t);
   const root = directory('root');
   mkdirSync(join(root, 'inner'));
@@ -353,7 +364,7 @@ async function read(client: Awaited<ReturnType<typeof setUp>>['blobs'], digest: 
   return Buffer.concat(parts);
 }
 
-test('diff: of a snapshot against its parent, stored with its diff id, and applied again', async (t) => {
+rootTest('diff: of a snapshot against its parent, stored with its diff id, and applied again', async (t) => {
   const { client, blobs, directory } = await setUp(t);
   const [lower, upper, work, merged] = [directory('lower'), directory('upper'), directory('work'), directory('merged')];
   writeFileSync(join(lower, 'gone'), 'x');
@@ -447,7 +458,7 @@ test('diff: a ref that somebody else holds', async (t) => {
   t.true(made!.size > 30n << 20n);
 });
 
-test('mounts of an earlier daemon are cleaned at the start', async (t) => {
+rootTest('mounts of an earlier daemon are cleaned at the start', async (t) => {
   const daemon = inProcess(t, 'content', 'leases');
   const left = join(daemon.root, 'state', id, 'mounts', '1.1', 'mount-left');
   mkdirSync(left, { recursive: true });

@@ -2,23 +2,24 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
+import { MNT_DETACH, mount, unmountAll } from 'troupe/sys';
+import { needing } from '../../test/helpers/privilege.ts';
 import { openTestRecords } from '../../test/helpers/records.ts';
 
-/** A disk of a few megabytes, in memory; undefined where one may not mount. */
-function useSmallDisk(t: ExecutionContext, size: string): string | undefined {
+/** A disk of a few megabytes, in memory. */
+function useSmallDisk(t: ExecutionContext, size: string): string {
   const directory = mkdtempSync(join(tmpdir(), 'troupe-full-'));
-  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', directory]);
+  mount('tmpfs', directory, 'tmpfs', 0, `size=${size}`);
   t.teardown(() => {
-    if (status === 0) spawnSync('umount', ['-l', directory]);
+    unmountAll(directory, MNT_DETACH);
     rmSync(directory, { recursive: true, force: true });
   });
-  return status === 0 ? directory : undefined;
+  return directory;
 }
 
-const mayMount = process.getuid?.() === 0;
-const onSmallDisk = mayMount ? test : test.skip;
+const onSmallDisk = needing('mount');
 
 const lease = (id: string, size = 2000) => ({
   statements: [
@@ -57,7 +58,7 @@ async function fill(records: ReturnType<typeof openTestRecords>['records']): Pro
 }
 
 onSmallDisk('on a full disk commits are refused, and deletes work, however many', async (t) => {
-  const directory = useSmallDisk(t, '24m')!;
+  const directory = useSmallDisk(t, '24m');
   const path = join(directory, 'records.db');
   let ended = false;
   const { records, engine } = openTestRecords(t, { path, reserve: 8 << 20, onEnd: () => (ended = true) }, 'leases');
@@ -79,7 +80,7 @@ onSmallDisk('on a full disk commits are refused, and deletes work, however many'
 });
 
 onSmallDisk('when somebody else makes room, writing goes on by itself', async (t) => {
-  const directory = useSmallDisk(t, '32m')!;
+  const directory = useSmallDisk(t, '32m');
   const { records } = openTestRecords(t, { path: join(directory, 'records.db'), reserve: 8 << 20 }, 'leases');
   await records.commit(lease('first'));
   const filler = join(directory, 'filler');
@@ -100,7 +101,7 @@ onSmallDisk('when somebody else makes room, writing goes on by itself', async (t
 });
 
 onSmallDisk('one commit too big does not take its neighbours with it', async (t) => {
-  const directory = useSmallDisk(t, '8m')!;
+  const directory = useSmallDisk(t, '8m');
   const { records } = openTestRecords(t, { path: join(directory, 'records.db') }, 'leases');
   const big = lease('big', 9 << 20);
   const results = await Promise.allSettled([

@@ -104,7 +104,8 @@ async function dial(path: string, timeout: number): Promise<Socket> {
     socket.on('error', () => {});
     socket.destroy();
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTSOCK') {
+    // EACCES: a shim of ours runs as we do, so what may not be connected to is none (where shims of root have their sockets, for a daemon that is not root).
+    if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTSOCK' || code === 'EACCES') {
       throw new Failure('NotFound', `nobody listens at ${path}: not found`, { cause: error });
     }
     if ((error as Error).name === 'AbortError') {

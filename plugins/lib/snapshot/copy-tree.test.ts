@@ -8,7 +8,6 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -17,11 +16,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { AT_FDCWD, fchownat, lgetxattr, llistxattr, lsetxattr, makedev, mkfifo, mknodat, utimensat } from 'troupe/sys';
+import { rootTest } from '../../../test/helpers/privilege.ts';
+import { removeAll } from '../../../test/helpers/scratch.ts';
 import { copyTree } from './copy-tree.ts';
 
 const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'troupe-copy-'));
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }));
-const root = process.geteuid!() === 0;
+test.after.always(() => removeAll(scratch));
 let count = 0;
 
 /** A source to fill, and a target to copy it to. */
@@ -93,7 +93,7 @@ test('a file of holes takes no space', (t) => {
   t.true(blocks * 512 < 1 << 20, `${blocks} blocks`);
 });
 
-(root ? test : test.skip)('owners, devices, attributes and file capabilities (takes root)', (t) => {
+rootTest('owners, devices, attributes and file capabilities', (t) => {
   const { from, to } = pair();
   writeFileSync(join(from, 'file'), 'x');
   mknodat(AT_FDCWD, join(from, 'whiteout'), 0o020000, makedev(0, 0));

@@ -16,6 +16,7 @@ import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import type { Log } from 'troupe/plugin';
 import { mountOn, mountsBelow, unmountAll } from 'troupe/sys';
+import { rootTest } from '../../../test/helpers/privilege.ts';
 import { SnapshotDirectories } from './directories.ts';
 import { measure } from './measure.ts';
 import { unlinkTree } from './unlink-tree.ts';
@@ -69,7 +70,7 @@ test('ids are decimal numbers and nothing else', async (t) => {
   await directories.close();
 });
 
-test('removal takes mounts away, never crosses one and leaves nothing', async (t) => {
+rootTest('removal takes mounts away, never crosses one and leaves nothing', async (t) => {
   const { directories, root } = open();
   const outside = join(root, 'outside');
   mkdirSync(outside);
@@ -80,10 +81,8 @@ test('removal takes mounts away, never crosses one and leaves nothing', async (t
     symlinkSync(outside, join(path, 'fs/link'));
     mkdirSync(join(path, 'fs/mount'));
   });
-  if (process.geteuid!() === 0) {
-    const point = join(directories.directory('1'), 'fs/mount');
-    mountOn(point, { type: 'bind', source: outside, options: ['rbind', 'rw'] });
-  }
+  const point = join(directories.directory('1'), 'fs/mount');
+  mountOn(point, { type: 'bind', source: outside, options: ['rbind', 'rw'] });
   await directories.remove('1');
   t.deepEqual(mountsBelow(root), []);
   t.deepEqual(readdirSync(join(root, 'snapshots')), []);
@@ -110,8 +109,7 @@ test('the next start finishes what a crash left', async (t) => {
   await next.close();
 });
 
-test('what cannot be unlinked now is tried again', async (t) => {
-  if (process.geteuid!() !== 0) return t.log('skipped: mounting takes root');
+rootTest('what cannot be unlinked now is tried again', async (t) => {
   const root = join(scratch, `${count++}`);
   const point = join(root, 'trash/5.00000000/mounted');
   mkdirSync(point, { recursive: true });
