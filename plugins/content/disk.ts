@@ -25,6 +25,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -198,6 +199,16 @@ export class Disk {
   /** The data file for a look; throws ENOENT when there is none. */
   openExistingData(directory: string): number {
     return openSync(this.ingestPath(directory, 'data'), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  }
+
+  /** Whether the directory says that it is this ingest's. After a power cut its small files may be empty, since nothing syncs them. */
+  isIngestOf(directory: string, ref: string): boolean {
+    try {
+      return readFileSync(this.ingestPath(directory, 'ref'), 'utf8') === ref;
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EISDIR')) return false;
+      throw error;
+    }
   }
 
   removeIngest(directory: string): void {

@@ -50,7 +50,11 @@ export class Trash {
   /** Brings records and ingest directories to one state. Before anybody writes. */
   async reconcileIngests(): Promise<void> {
     const rows = this.#store.ingests.all();
-    const lost = rows.filter((row) => readStatus(this.#disk, row.directory) === undefined);
+    const lost = rows.filter(
+      (row) =>
+        readStatus(this.#disk, row.directory) === undefined ||
+        !this.#disk.isIngestOf(row.directory, `${row.ns}/${row.ref}`),
+    );
     await this.#store.ingests.forget(lost);
     const known = new Set(rows.filter((row) => !lost.includes(row)).map((row) => row.directory));
     const leftovers = this.#disk.ingestDirectories().filter((directory) => !known.has(directory));
