@@ -119,7 +119,8 @@ function crews(point: string): Member[][] {
   return [members(first), members(everybody)];
 }
 
-async function killAt(rig: Rig, point: string): Promise<readonly string[]> {
+/** Dies at the point, and starts again. @returns what is wrong then, or that nobody comes by */
+export async function killAt(rig: Rig, point: string): Promise<readonly string[]> {
   const env = { TROUPE_FAILPOINTS: `${point}=kill` };
   const serves = await rig.start(env).then(
     () => true,

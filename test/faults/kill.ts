@@ -44,36 +44,41 @@ export async function killRuns(report: Report, options: KillOptions): Promise<vo
         ? Array.from({ length: random.between(1, 3) }, () => random.between(10, 600))
         : [];
       const name = `seed ${seed}, ${number} of ${kills}, after ${delay} ms${early.length > 0 ? `, then ${early.join(', ')} ms into its start` : ''}`;
-      const went = await run(name, async () => {
-        const mix = rig.mix(members(fullMix));
-        await sleep(delay);
-        const before = mix.problems.map(renderProblem);
-        await rig.kill(mix);
-        for (const moment of early) await killAtStart(rig, moment);
-        return [...before, ...(await startAndCheck(rig))];
-      });
-      if (!went) return;
+      if (!(await run(name, () => killOnce(rig, delay, early)))) return;
     }
     if (!ready) return;
-    await run(`seed ${seed}, a quiet life and its end`, async () => {
-      const mix = rig.mix(members(fullMix), 2);
-      await mix.finished();
-      const problems = mix.problems.map(renderProblem);
-      mix.abandon();
-      const busy = await rig.check();
-      await rig.once('last', clearAll);
-      const empty = await rig.check({ empty: true });
-      const { code, signal } = await rig.daemon.stop();
-      return [
-        ...problems,
-        ...busy.breaches,
-        ...empty.breaches,
-        ...(code === 0 ? [] : [`the daemon ended with ${code ?? signal}`]),
-      ];
-    });
+    await run(`seed ${seed}, a quiet life and its end`, () => endQuietly(rig));
   } finally {
     await rig.dispose();
   }
+}
+
+/**
+ * Kills the daemon so many ms into the mix, and its next starts so many ms into each.
+ *
+ * @returns what was wrong before, and after it serves again
+ */
+export async function killOnce(rig: Rig, delay: number, early: readonly number[]): Promise<readonly string[]> {
+  const mix = rig.mix(members(fullMix));
+  await sleep(delay);
+  const before = mix.problems.map(renderProblem);
+  await rig.kill(mix);
+  for (const moment of early) await killAtStart(rig, moment);
+  return [...before, ...(await startAndCheck(rig))];
+}
+
+/** Nobody does any harm; then everything is removed, nothing may be left, and the daemon stops as it is told. */
+export async function endQuietly(rig: Rig): Promise<readonly string[]> {
+  const mix = rig.mix(members(fullMix), 2);
+  await mix.finished();
+  const problems = mix.problems.map(renderProblem);
+  mix.abandon();
+  const busy = await rig.check();
+  await rig.once('last', clearAll);
+  const empty = await rig.check({ empty: true });
+  const { code, signal } = await rig.daemon.stop();
+  const stopped = code === 0 ? [] : [`the daemon ended with ${code ?? signal}`];
+  return [...problems, ...busy.breaches, ...empty.breaches, ...stopped];
 }
 
 /** It may be so quick that it serves already. */

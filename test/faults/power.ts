@@ -32,18 +32,21 @@ export async function powerRuns(report: Report, { images, seed, cuts, spanMs = 3
     });
     for (let number = 1; ready && number <= cuts; number++) {
       const delay = random.between(50, spanMs);
-      const went = await run(`seed ${seed}, ${number} of ${cuts}, after ${delay} ms`, async () => {
-        const mix = rig.mix(members(diskMix));
-        await sleep(delay);
-        const problems = mix.problems.map(renderProblem);
-        await cut(rig, () => rig.kill(mix));
-        return [...problems, ...(await startAndCheck(rig, { powerCut: true }))];
-      });
-      if (!went) return;
+      const name = `seed ${seed}, ${number} of ${cuts}, after ${delay} ms`;
+      if (!(await run(name, () => cutOnce(rig, delay)))) return;
     }
   } finally {
     await rig.dispose();
   }
+}
+
+/** Cuts the power so many ms into the mix. There may be no containers: their mounts would keep the disk. */
+export async function cutOnce(rig: Rig, delay: number): Promise<readonly string[]> {
+  const mix = rig.mix(members(diskMix));
+  await sleep(delay);
+  const problems = mix.problems.map(renderProblem);
+  await cut(rig, () => rig.kill(mix));
+  return [...problems, ...(await startAndCheck(rig, { powerCut: true }))];
 }
 
 /** @throws Error when the file system itself is damaged by it */
