@@ -71,11 +71,12 @@ function publisherNamespace(call: Call): string {
   }
 }
 
+/** What containerd says of a filter that does not parse has no class here and its suffix once, unlike in the lists of records. */
 function parse(filters: readonly string[]): Filter {
   try {
     return parseFilters(filters);
   } catch (error) {
-    const { code, message } = Failure.from(error);
-    throw new Failure(code, `subscription error: failed parsing subscription filters: ${message}`);
+    const message = Failure.from(error).message.replace(/(: invalid argument)+$/, ': invalid argument');
+    throw new Failure('Unknown', `subscription error: failed parsing subscription filters: ${message}`);
   }
 }
