@@ -4,7 +4,18 @@
  *
  *     <dir>/.troupe     "troupe <kind> 1\n", locked (flock) by the daemon that uses the directory
  */
-import { chmodSync, closeSync, constants, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Failure } from '../sdk/failure.ts';
 import { flock, LOCK_EX, LOCK_NB } from '../sys/index.ts';
@@ -28,6 +39,7 @@ export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim 
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
+  requireOwn(dir, kind);
   const marker = join(dir, markerName);
   const existing = read(marker);
   if (existing === undefined) {
@@ -58,6 +70,22 @@ export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim 
     throw error;
   }
   return { release: () => closeSync(fd) };
+}
+
+/**
+ * Below /tmp, where a user without a runtime directory has his, anybody can be first to make a directory of the expected name, or a link. What belongs to
+ * somebody else could be changed under the daemon at any time, marker and all.
+ * @throws Failure FailedPrecondition
+ */
+function requireOwn(dir: string, kind: string): void {
+  const self = process.geteuid?.() ?? 0;
+  for (const { uid } of [lstatSync(dir), statSync(dir)]) {
+    if (uid === self || uid === 0) continue;
+    throw new Failure(
+      'FailedPrecondition',
+      `${kind} ${dir} belongs to uid ${uid}, and the daemon runs as ${self}: failed precondition`,
+    );
+  }
 }
 
 function read(path: string): string | undefined {

@@ -122,6 +122,7 @@ export class Unit implements Member {
   /** It says, or the plan says, that it has nothing to do on this machine. */
   skip(reason: string): void {
     this.#go('skipped', reason);
+    this.#world.log('info', 'plugin skipped', { id: this.id, reason });
     this.#world.ended(this, `plugin ${this.id} is skipped: ${reason}: unavailable`);
   }
 

@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { skip } from 'troupe/plugin';
-import { detach, mountOn } from 'troupe/sys';
+import { detach, isErrno, mountOn } from 'troupe/sys';
 
 /**
  * Options that every mount on this machine needs.
@@ -42,7 +42,7 @@ function tryMount(root: string, options: readonly string[]): void {
     try {
       mountOn(merged, { type: 'overlay', source: 'overlay', options: [...options, ...directories] });
     } catch (error) {
-      throw skip(`overlayfs cannot be mounted on ${root}: ${(error as Error).message}`);
+      throw skip(`overlayfs cannot be mounted on ${root}: ${reasonOf(error, options)}`);
     }
     try {
       unlinkSync(join(merged, 'file'));
@@ -56,6 +56,14 @@ function tryMount(root: string, options: readonly string[]): void {
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+/** Its own words name the directories of the probe, which are gone when they are read. */
+function reasonOf(error: unknown, options: readonly string[]): string {
+  const words = (error as Error).message.replace(/, mount .*$/s, '');
+  // EPERM is about who mounts; anything else about what is mounted.
+  if (isErrno(error, 'EPERM')) return `${words}: mounting takes root and CAP_SYS_ADMIN`;
+  return options.length === 0 ? words : `${words} (options ${options.join(',')})`;
 }
 
 /** The initial user namespace maps all ids to themselves. */
