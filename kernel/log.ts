@@ -20,8 +20,15 @@ export interface Logger {
   enabled(level: Level): boolean;
 }
 
-export function createLogger(level: Level, format: 'text' | 'json'): Logger {
-  const threshold = rank[level];
+export interface AdjustableLogger extends Logger {
+  setLevel(level: Level): void;
+}
+
+export function createLogger(level: Level, format: 'text' | 'json'): AdjustableLogger {
+  let threshold: number = rank[level];
+  const setLevel = (next: Level): void => {
+    threshold = rank[next];
+  };
   const enabled = (each: Level) => rank[each] >= threshold;
   if (format === 'json') {
     const json = pino(
@@ -36,6 +43,7 @@ export function createLogger(level: Level, format: 'text' | 'json'): Logger {
     );
     return {
       enabled,
+      setLevel,
       write: (each, message, fields) => {
         if (enabled(each)) json[each === 'panic' ? 'fatal' : each](fields ?? {}, message);
       },
@@ -43,6 +51,7 @@ export function createLogger(level: Level, format: 'text' | 'json'): Logger {
   }
   return {
     enabled,
+    setLevel,
     write: (each, message, fields) => {
       if (!enabled(each)) return;
       const rest = Object.entries(fields ?? {})

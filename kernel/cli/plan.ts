@@ -1,13 +1,15 @@
 /** `plan`, and the loading of everything that a plan is made from, which the daemon's start shares. */
 import { type Config, loadConfig, type PluginConfigs, type Problem, pluginConfigs } from '../config/index.ts';
 import {
+  type LeftOut,
   loadManifests,
   type Manifest,
   type Plan,
   type PlanOptions,
-  plan,
+  planWithout,
   type Refused,
   renderPlan,
+  withProxies,
 } from '../plan/index.ts';
 import type { GlobalFlags } from './arguments.ts';
 import { builtinPluginDir, type ExitCode, type Streams } from './run.ts';
@@ -22,6 +24,8 @@ export interface Prepared {
   readonly plan: Plan | Refused;
   /** Everything that stands against a start, from manifests, the plugins' config and the plan. Nothing may be started unless it is empty. */
   readonly problems: readonly Problem[];
+  /** Plugins from `kernel.plugin_dirs` that something is wrong with: no reason not to start the others. */
+  readonly leftOut: readonly (LeftOut & { readonly problems: readonly Problem[] })[];
   readonly warnings: readonly Problem[];
 }
 
@@ -31,16 +35,24 @@ export function prepare(
   options: Pick<PlanOptions, 'provided'> = { provided: kernelContracts },
 ): Prepared {
   const config = loadConfig(flags.config, flags);
-  const { manifests, problems } = loadManifests(builtinPluginDir, ...config.kernel.pluginDirs);
-  const configs = pluginConfigs(config, manifests);
-  const planned = plan(manifests, { ...options, disabled: config.disabledPlugins, required: config.requiredPlugins });
+  const builtin = loadManifests(builtinPluginDir);
+  const others = loadManifests(...config.kernel.pluginDirs);
+  const { builtin: own, proxies, warnings } = withProxies(builtin.manifests, config);
+  const { plan, manifests, configs, problems, leftOut } = planWithout(
+    own,
+    [...proxies, ...others.manifests],
+    others.broken,
+    (each) => pluginConfigs(config, each),
+    { ...options, disabled: config.disabledPlugins, required: config.requiredPlugins },
+  );
   return {
     config,
     manifests,
     pluginConfigs: configs,
-    plan: planned,
-    problems: [...problems, ...configs.problems, ...(planned.ok ? [] : planned.problems)],
-    warnings: [...config.warnings, ...configs.warnings, ...planned.warnings],
+    plan,
+    problems: [...builtin.problems, ...problems],
+    leftOut,
+    warnings: [...config.warnings, ...warnings, ...configs.warnings, ...plan.warnings],
   };
 }
 

@@ -158,12 +158,20 @@ test('explain: meaning, default, value and where it comes from', async (t) => {
   t.is((await run('-c', path, 'config', 'explain', '= [')).code, 1);
 });
 
-test('plan prints the order, or what stands against it', async (t) => {
+test('plan prints the order, and what is left out of it; check calls that wrong', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'cli-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   writeFileSync(join(dir, 'plugin.toml'), 'api = 1\nid = "x.v1.mine"\nrequires = ["x.v1.nobody"]\n');
   const path = file(t, `version = 3\n[kernel]\nplugin_dirs = ["${dir}"]\n`);
-  const refused = await run('-c', path, 'plan');
+  const text = `${dir}/plugin.toml: x.v1.mine requires x.v1.nobody, which no plugin is`;
+  const { code, out } = await run('-c', path, 'plan');
+  t.is(code, 0);
+  t.regex(out, /^\d+ plugins start in \d+ waves\n/);
+  t.true(out.includes(`left out, something is wrong with them\n   x.v1.mine: ${text}\n`), out);
+  const checked = await run('-c', path, 'config', 'check');
+  t.deepEqual([checked.code, checked.err], [1, `trouped: ${text}\n`]);
+  const needed = file(t, `version = 3\nrequired_plugins = ["x.v1.mine"]\n[kernel]\nplugin_dirs = ["${dir}"]\n`);
+  const refused = await run('-c', needed, 'plan');
   t.is(refused.code, 1);
-  t.true(refused.out.includes(`${dir}/plugin.toml: x.v1.mine requires x.v1.nobody, which no plugin is`), refused.out);
+  t.true(refused.out.includes(`required_plugins: x.v1.mine is left out: ${text}`), refused.out);
 });

@@ -34,13 +34,13 @@ test('comments, order and spelling are no change', (t) => {
   const same =
     '# a comment\n[plugins."x.v1.top"]\nlist = [ "a" ]\nn = 0x2\n[grpc]\ngid = 2\nuid = 1\n[timeouts]\n"io.containerd.timeout.shim.load" = "5000ms"\n';
   const changes = configChanges(state(t, text), state(t, `version = 3\noom_score = 5\n${same}`));
-  t.deepEqual(changes, { start: [], stop: [], reconfigure: [], reload: [], settings: [], nothing: true });
+  t.deepEqual(changes, { start: [], stop: [], reconfigure: [], reload: [], rethread: [], settings: [], nothing: true });
 });
 
 test('each kind of change is told apart', (t) => {
   const before = state(t, text);
   t.deepEqual(configChanges(before, state(t, text.replace('n = 2', 'n = 3'))).reconfigure, ['x.v1.top']);
-  t.deepEqual(configChanges(before, state(t, `${text}thread = "shared"\n`)).reload, ['x.v1.top']);
+  t.deepEqual(configChanges(before, state(t, `${text}thread = "shared"\n`)).rethread, ['x.v1.top']);
   t.deepEqual(
     configChanges(before, state(t, text.replace('uid = 1', 'uid = 9').replace('oom_score = 5\n', ''))).settings,
     ['oom_score', 'grpc.uid'],
@@ -52,6 +52,7 @@ test('each kind of change is told apart', (t) => {
     stop: ['x.v1.top', 'x.v1.base'],
     reconfigure: [],
     reload: [],
+    rethread: [],
     settings: [],
     nothing: false,
   });

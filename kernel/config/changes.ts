@@ -21,8 +21,10 @@ export interface ConfigChanges {
   readonly stop: readonly string[];
   /** Values changed: `configure(next)` is asked first, and may answer that it wants a reload. */
   readonly reconfigure: readonly string[];
-  /** Another thread, or another folder or state version behind the same id: a new worker is needed whatever the plugin says. */
+  /** Another folder or another manifest behind the same id: a new worker is needed whatever the plugin says. */
   readonly reload: readonly string[];
+  /** Its worker is shared with others, or no longer: that is decided at the start of the daemon. */
+  readonly rethread: readonly string[];
   /** Keys outside [plugins] that differ, as `section.key`. */
   readonly settings: readonly string[];
   readonly nothing: boolean;
@@ -40,29 +42,32 @@ export function configChanges(before: ConfigState, after: ConfigState): ConfigCh
       !reload.includes(id) &&
       !isDeepStrictEqual(before.pluginConfigs.values.get(id), after.pluginConfigs.values.get(id)),
   );
+  const rethread = kept.filter((id) => before.pluginConfigs.threads.get(id) !== after.pluginConfigs.threads.get(id));
   const changed = changedSettings(before.config, after.config);
-  const nothing = [start, stop, reload, reconfigure, changed].every((list) => list.length === 0);
-  return { start, stop, reconfigure, reload, settings: changed, nothing };
+  const nothing = [start, stop, reload, rethread, reconfigure, changed].every((list) => list.length === 0);
+  return { start, stop, reconfigure, reload, rethread, settings: changed, nothing };
 }
 
 function needsWorker(id: string, before: ConfigState, after: ConfigState): boolean {
   const [old, next] = [before.plan.manifests.get(id)!, after.plan.manifests.get(id)!];
-  return before.pluginConfigs.threads.get(id) !== after.pluginConfigs.threads.get(id) || !isDeepStrictEqual(old, next);
+  // A proxy's is told by the line of the config, which a comment moves.
+  return !isDeepStrictEqual({ ...old, file: '' }, { ...next, file: '' });
 }
 
 function changedSettings(before: Config, after: Config): string[] {
   const old = settings(before);
   const changed = Object.entries(settings(after)).flatMap(([section, values]) =>
     Object.entries(values).flatMap(([key, value]) => {
-      // Whether and when a plugin runs shows in start and stop.
-      const isPlanned = key === 'disabled_plugins' || key === 'required_plugins';
+      // Whether a plugin runs shows in start and stop.
+      const isPlanned = key === 'disabled_plugins';
       return isPlanned || isDeepStrictEqual(value, old[section]?.[key])
         ? []
         : [section === '' ? key : `${section}.${key}`];
     }),
   );
-  for (const key of ['timeouts', 'proxyPlugins', 'streamProcessors'] as const) {
-    const name = { timeouts: 'timeouts', proxyPlugins: 'proxy_plugins', streamProcessors: 'stream_processors' }[key];
+  // A proxy is a plugin, and shows as one.
+  for (const key of ['timeouts', 'streamProcessors'] as const) {
+    const name = { timeouts: 'timeouts', streamProcessors: 'stream_processors' }[key];
     if (!isDeepStrictEqual(before[key], after[key])) changed.push(name);
   }
   return changed;

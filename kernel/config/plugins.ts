@@ -65,7 +65,7 @@ export function pluginConfigs(config: Config, manifests: readonly Manifest[]): P
   const threads = new Map<string, string>();
   for (const manifest of manifests) {
     const found = pluginConfig(config, manifest);
-    problems.push(...found.problems);
+    problems.push(...found.problems.map((problem) => ({ ...problem, blames: [manifest.file] })));
     warnings.push(...found.warnings);
     values.set(manifest.id, found.value);
     const shared = config.kernel.threads === 'lean' ? manifest.thread : undefined;

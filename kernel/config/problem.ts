@@ -8,6 +8,8 @@ export interface Problem {
   /** From 1. Absent when no single line is to blame (a cycle, a key that is missing). */
   readonly line?: number;
   readonly column?: number;
+  /** Manifests, any of which would make the problem go away by not being there; the likeliest first. */
+  readonly blames?: readonly string[];
 }
 
 /** `file:line:column: message`, leaving out what is not known: the form that editors and terminals turn into a link. */

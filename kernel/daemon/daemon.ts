@@ -14,6 +14,7 @@ import { kernelService } from '../supervisor/kernel-service.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
 import { sdNotify } from '../sys/index.ts';
 import { type Claim, claim } from './claim.ts';
+import { Redeployer } from './redeploy.ts';
 
 const launcher = join(installDir, 'kernel', 'trouped');
 
@@ -27,16 +28,12 @@ const askedByHealth = [
 
 /** Runs until a signal ends it. Resolves with the exit code. */
 export async function runDaemon(flags: GlobalFlags): Promise<number> {
-  const {
-    config,
-    plan: planned,
-    pluginConfigs: configs,
-    problems,
-    warnings,
-  } = prepare(flags, { provided: { [KernelDefinition.fullName]: '1.0.0' } });
+  const prepared = prepare(flags);
+  const { config, plan: planned, pluginConfigs: configs, problems, leftOut, warnings } = prepared;
   if (problems.length > 0 || !planned.ok) throw new ProblemsError(problems);
   const logger = createLogger(config.debug.level, config.debug.format === 'json' ? 'json' : 'text');
   for (const problem of warnings) logger.write('warn', renderProblem(problem));
+  for (const { id, reason } of leftOut) logger.write('error', 'plugin is left out', { id, reason });
 
   process.umask(0o022);
   const claims: Claim[] = [claim(config.root, 'root', 0o700), claim(config.state, 'state', 0o711)];
@@ -78,8 +75,20 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
     logger,
     fatal: (reason) => endNow(logger, reason),
   });
-  supervisor.serveKernel(KernelDefinition, kernelService(supervisor));
-  const ended = signals(supervisor, logger);
+  const redeployer = new Redeployer(
+    { ...prepared, plan: planned },
+    {
+      flags,
+      supervisor,
+      logger,
+      set(next) {
+        logger.setLevel(next.debug.level);
+        setOomScore(next, logger);
+      },
+    },
+  );
+  supervisor.serveKernel(KernelDefinition, kernelService(supervisor, redeployer));
+  const ended = signals(supervisor, redeployer, logger);
   try {
     const booted = supervisor.boot();
     void supervisor.opened.then(() =>
@@ -104,18 +113,23 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
 
 /** `oom_score` and `cgroup.path`, as containerd. What the system refuses is said and lived with: the daemon works without. */
 function adjustProcess(config: Config, logger: Logger): void {
-  const write = (file: string, value: string, what: string) => {
-    try {
-      writeFileSync(file, value);
-    } catch (error) {
-      logger.write('warn', `${what} could not be set`, { file, error: (error as Error).message });
-    }
-  };
-  if (config.oomScore !== 0) write('/proc/self/oom_score_adj', String(config.oomScore), 'oom_score');
+  if (config.oomScore !== 0) setOomScore(config, logger);
   if (config.cgroup.path === '') return;
   for (const dir of cgroupDirs(config.cgroup.path)) {
     mkdirSync(dir, { recursive: true });
-    write(join(dir, 'cgroup.procs'), String(process.pid), 'cgroup.path');
+    tryToWrite(join(dir, 'cgroup.procs'), String(process.pid), 'cgroup.path', logger);
+  }
+}
+
+function setOomScore(config: Config, logger: Logger): void {
+  tryToWrite('/proc/self/oom_score_adj', String(config.oomScore), 'oom_score', logger);
+}
+
+function tryToWrite(file: string, value: string, what: string, logger: Logger): void {
+  try {
+    writeFileSync(file, value);
+  } catch (error) {
+    logger.write('warn', `${what} could not be set`, { file, error: (error as Error).message });
   }
 }
 
@@ -138,10 +152,16 @@ function endNow(logger: Logger, reason: string): void {
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), 250);
 }
 
-function signals(supervisor: Supervisor, logger: Logger): Promise<string> {
+function signals(supervisor: Supervisor, redeployer: Redeployer, logger: Logger): Promise<string> {
   process.on('SIGPIPE', () => {});
-  // Tools send it to every daemon; containerd dies of it.
-  process.on('SIGHUP', () => logger.write('info', 'SIGHUP: nothing to do'));
+  // containerd dies of it.
+  process.on('SIGHUP', () => {
+    sdNotify('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+    void redeployer
+      .reloadConfig(false)
+      .catch((error: unknown) => logger.write('error', 'config is not reloaded', { problem: String(error) }))
+      .finally(() => sdNotify('READY=1'));
+  });
   process.on('SIGUSR1', () => {
     void dump(supervisor).then((text) =>
       logger.write('info', `=== BEGIN thread dump ===\n${text}\n=== END thread dump ===`),

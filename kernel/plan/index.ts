@@ -14,6 +14,17 @@ export {
   splitId,
   type UseManifest,
 } from './manifest.ts';
-export { type Dependency, type Plan, type PlanOptions, plan, type Refused, type Route, type Skipped } from './plan.ts';
+export {
+  type Dependency,
+  type LeftOut,
+  type Plan,
+  type PlanOptions,
+  plan,
+  type Refused,
+  type Route,
+  type Skipped,
+} from './plan.ts';
+export { withProxies } from './proxies.ts';
 export { renderPlan } from './render.ts';
+export { planWithout, type Planned } from './without.ts';
 export { satisfies } from './version.ts';

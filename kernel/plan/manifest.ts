@@ -18,6 +18,7 @@ export const pluginApi = 1;
 /** What a reload does to an open stream or unbounded call of a method: it moves to the new generation, or ends in its own time on the old one. */
 export type OnReload = 'migrate' | 'finish';
 export type Priority = 'control' | 'interactive' | 'bulk';
+export type ProxyType = 'snapshot' | 'content' | 'diff';
 
 /** Only what a manifest says about a method; an absent field means a plain unary call with the defaults of the bus. */
 export interface MethodManifest {
@@ -84,6 +85,8 @@ export interface Manifest {
   /** `os/arch[/variant]`. */
   readonly platforms: readonly string[];
   readonly exports: Readonly<Record<string, string>>;
+  /** It is no plugin itself, but what one is made from for every `[proxy_plugins.NAME]` of this type (proxies.ts). */
+  readonly proxies?: ProxyType;
   /** Absolute path of the plugin's folder. */
   readonly dir: string;
   readonly file: string;
@@ -114,39 +117,72 @@ export function loadManifest(dir: string): Manifest {
   return fromDocument(readToml(join(dir, 'plugin.toml')));
 }
 
+/** A folder that ought to hold a plugin, and what is wrong with its manifest. */
+export interface BrokenFolder {
+  readonly id: string;
+  readonly dir: string;
+  readonly problems: readonly Problem[];
+}
+
+export interface Manifests {
+  readonly manifests: Manifest[];
+  readonly problems: Problem[];
+  /** Where `problems` come from. */
+  readonly broken: BrokenFolder[];
+}
+
 /**
  * The manifests of all folders in `dirs` that hold a `plugin.toml`, by folder name; `lib` and dot folders are not looked at. A bad
  * manifest is left out and its problems returned, together with those of all others.
  */
-export function loadManifests(...dirs: string[]): { manifests: Manifest[]; problems: Problem[] } {
+export function loadManifests(...dirs: string[]): Manifests {
   const manifests: Manifest[] = [];
-  const problems: Problem[] = [];
+  const broken: BrokenFolder[] = [];
   for (const dir of dirs) {
-    for (const folder of pluginFolders(dir, problems)) {
-      try {
-        manifests.push(loadManifest(folder));
-      } catch (error) {
-        if (!(error instanceof ProblemsError)) throw error;
-        problems.push(...error.problems);
+    try {
+      for (const folder of pluginFolders(dir)) {
+        try {
+          manifests.push(loadManifest(folder));
+        } catch (error) {
+          if (!(error instanceof ProblemsError)) throw error;
+          broken.push({ id: idOf(folder), dir: folder, problems: error.problems });
+        }
       }
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === undefined) throw error;
+      broken.push({ id: idOf(dir), dir, problems: [{ message: `plugin directory ${dir}: ${code}` }] });
     }
   }
-  return { manifests, problems };
+  return { manifests, broken, problems: broken.flatMap(({ problems }) => problems) };
 }
 
-function pluginFolders(dir: string, problems: Problem[]): string[] {
+/** A directory of plugins, or a plugin itself. Code without a manifest was meant to be one. */
+function pluginFolders(dir: string): string[] {
+  if (has(dir, 'plugin.toml') || has(dir, 'index.ts')) return [dir];
+  return readdirSync(dir)
+    .filter((name) => !name.startsWith('.') && name !== 'lib')
+    .sort()
+    .map((name) => join(dir, name))
+    .filter((path) => has(path, 'plugin.toml') || has(path, 'index.ts'));
+}
+
+function has(dir: string, file: string): boolean {
+  return statSync(join(dir, file), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** What a manifest that is no good says of itself, or what its folder is called. */
+function idOf(dir: string): string {
   try {
-    if (statSync(join(dir, 'plugin.toml'), { throwIfNoEntry: false }) !== undefined) return [dir];
-    const names = readdirSync(dir)
-      .filter((name) => !name.startsWith('.') && name !== 'lib')
-      .sort();
-    return names
-      .map((name) => join(dir, name))
-      .filter((path) => statSync(join(path, 'plugin.toml'), { throwIfNoEntry: false }) !== undefined);
-  } catch (error) {
-    problems.push({ message: `plugin directory ${dir}: ${(error as NodeJS.ErrnoException).code}` });
-    return [];
+    const { id } = readToml(join(dir, 'plugin.toml')).table;
+    if (typeof id === 'string' && isPluginId(id)) return id;
+  } catch {
+    // Its problems are told already.
   }
+  const name = basename(dir)
+    .replace(/[^A-Za-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '');
+  return `troupe.unreadable.v1.${name || 'folder'}`;
 }
 
 function fromDocument(document: TomlDocument): Manifest {
@@ -177,6 +213,7 @@ function fromDocument(document: TomlDocument): Manifest {
     capabilities: top.strings('capabilities') ?? [],
     platforms: top.strings('platforms') ?? [],
     exports: readExports(top.child('exports')),
+    ...optional('proxies', top.oneOf<ProxyType>('proxies', ['snapshot', 'content', 'diff'])),
     dir: dirname(document.file),
     file: document.file,
   };

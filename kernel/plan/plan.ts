@@ -9,7 +9,7 @@
 import { suggestion } from '../config/nearest.ts';
 import type { Problem } from '../config/problem.ts';
 import { findCycles, topologicalWaves } from './graph.ts';
-import type { Manifest } from './manifest.ts';
+import { type Manifest, splitId } from './manifest.ts';
 import { satisfies } from './version.ts';
 
 export interface PlanOptions {
@@ -19,6 +19,17 @@ export interface PlanOptions {
   readonly required?: readonly string[];
   /** Contract → version of what the kernel itself serves to plugins. */
   readonly provided?: Readonly<Record<string, string>>;
+  /** Plugins that are not among the manifests because something is wrong with them. */
+  readonly leftOut?: readonly LeftOut[];
+}
+
+/** Somebody's plugin that cannot be started. The daemon serves on without it. */
+export interface LeftOut {
+  /** Of its manifest; made from the name of the folder where there is none to be read. */
+  readonly id: string;
+  readonly dir: string;
+  /** What is wrong and where, on one line. */
+  readonly reason: string;
 }
 
 export type DependencyKind = 'requires' | 'wants' | 'after';
@@ -59,6 +70,7 @@ export interface Plan {
   /** Ids that the daemon cannot do without. */
   readonly required: ReadonlySet<string>;
   readonly skipped: readonly Skipped[];
+  readonly leftOut: readonly LeftOut[];
   readonly warnings: readonly Problem[];
 }
 
@@ -71,15 +83,23 @@ export interface Refused {
 export function plan(manifests: readonly Manifest[], options: PlanOptions = {}): Plan | Refused {
   const problems: Problem[] = [];
   const warnings: Problem[] = [];
+  const leftOut = options.leftOut ?? [];
   const known = new Names(manifests, problems);
-  const disabled = resolveAll(known, options.disabled ?? [], (id) =>
-    warnings.push({ message: `disabled_plugins: no plugin "${id}"${known.suggest(id)}` }),
-  );
-  const required = resolveAll(known, options.required ?? [], (id) =>
-    problems.push({ message: `required_plugins: no plugin "${id}"${known.suggest(id)}` }),
-  );
+  const disabled = resolveAll(known, options.disabled ?? [], (id) => {
+    if (leftOut.some((each) => each.id === id)) return;
+    warnings.push({ message: `disabled_plugins: no plugin "${id}"${known.suggest(id)}` });
+  });
+  const required = resolveAll(known, options.required ?? [], (id) => {
+    const broken = leftOut.find((each) => each.id === id);
+    problems.push({
+      message:
+        broken === undefined
+          ? `required_plugins: no plugin "${id}"${known.suggest(id)}`
+          : `required_plugins: ${id} is left out: ${broken.reason}`,
+    });
+  });
 
-  for (const manifest of known.byId.values()) checkRequires(manifest, known, problems);
+  for (const manifest of known.byId.values()) checkRequires(manifest, known, leftOut, problems);
   const skipped = skippedBy(known, disabled);
   for (const id of required) {
     const reason = skipped.get(id);
@@ -91,8 +111,8 @@ export function plan(manifests: readonly Manifest[], options: PlanOptions = {}):
   const edges = new Map(
     [...dependencies].map(([id, list]) => [id, [...new Set(list.map((dependency) => dependency.on))]]),
   );
-  for (const cycle of findCycles(edges)) problems.push(cycleProblem(cycle, dependencies));
-  const routes = routesOf(planned, problems);
+  for (const cycle of findCycles(edges)) problems.push(cycleProblem(cycle, dependencies, known));
+  const routes = routesOf(planned, known, problems);
   checkUses(planned, known, routes, options.provided ?? {}, problems, warnings);
 
   if (problems.length > 0) return { ok: false, problems, warnings };
@@ -106,6 +126,7 @@ export function plan(manifests: readonly Manifest[], options: PlanOptions = {}):
     manifests: new Map(planned.map((manifest) => [manifest.id, manifest])),
     required,
     skipped: [...skipped].map(([id, reason]) => ({ id, reason })),
+    leftOut,
     warnings,
   };
 }
@@ -120,7 +141,7 @@ class Names {
     for (const manifest of manifests) {
       const other = this.byId.get(manifest.id);
       if (other === undefined) this.byId.set(manifest.id, manifest);
-      else problems.push({ file: manifest.file, message: `plugin ${manifest.id} is also in ${other.file}` });
+      else problems.push({ ...blame(manifest, other), message: `plugin ${manifest.id} is also in ${other.file}` });
     }
     for (const manifest of this.byId.values()) {
       this.#byType.set(manifest.type, [...(this.#byType.get(manifest.type) ?? []), manifest.id]);
@@ -129,7 +150,7 @@ class Names {
         if (owner === undefined) this.#byAlias.set(alias, manifest.id);
         else
           problems.push({
-            file: manifest.file,
+            ...blame(manifest, this.byId.get(owner)!),
             message: `alias ${alias} of ${manifest.id} already stands for ${owner}`,
           });
       }
@@ -162,13 +183,18 @@ function resolveAll(known: Names, names: readonly string[], unknown: (name: stri
   return ids;
 }
 
-function checkRequires(manifest: Manifest, known: Names, problems: Problem[]): void {
+/** A problem of the first, that would not be there without the others either. */
+function blame(manifest: Manifest, ...others: readonly Manifest[]): Pick<Problem, 'file' | 'blames'> {
+  return { file: manifest.file, blames: [manifest, ...others].map(({ file }) => file) };
+}
+
+function checkRequires(manifest: Manifest, known: Names, leftOut: readonly LeftOut[], problems: Problem[]): void {
   for (const name of manifest.requires) {
     if (known.ids(name).length > 0) continue;
-    problems.push({
-      file: manifest.file,
-      message: `${manifest.id} requires ${name}, which no plugin is${known.suggest(name)}`,
-    });
+    const broken = leftOut.find(({ id }) => id === name || splitId(id).type === name);
+    const why =
+      broken === undefined ? `which no plugin is${known.suggest(name)}` : `which is left out: ${broken.reason}`;
+    problems.push({ ...blame(manifest), message: `${manifest.id} requires ${name}, ${why}` });
   }
 }
 
@@ -211,7 +237,11 @@ function dependenciesOf(manifest: Manifest, known: Names, skipped: ReadonlyMap<s
   return [...found.values()];
 }
 
-function cycleProblem(cycle: readonly string[], dependencies: ReadonlyMap<string, readonly Dependency[]>): Problem {
+function cycleProblem(
+  cycle: readonly string[],
+  dependencies: ReadonlyMap<string, readonly Dependency[]>,
+  known: Names,
+): Problem {
   const soft = cycle.flatMap((id, i) => {
     const next = cycle[i + 1];
     const edge = dependencies.get(id)?.find((dependency) => dependency.on === next);
@@ -219,10 +249,11 @@ function cycleProblem(cycle: readonly string[], dependencies: ReadonlyMap<string
   });
   // A soft edge is the one that can go without losing anything but order.
   const hint = soft.length === 0 ? '' : ` (could be cut at: ${soft.join(', ')})`;
-  return { message: `plugins wait for each other: ${cycle.join(' → ')}${hint}` };
+  const blames = [...new Set(cycle)].map((id) => known.byId.get(id)!.file);
+  return { message: `plugins wait for each other: ${cycle.join(' → ')}${hint}`, blames };
 }
 
-function routesOf(planned: readonly Manifest[], problems: Problem[]): Map<string, Route[]> {
+function routesOf(planned: readonly Manifest[], known: Names, problems: Problem[]): Map<string, Route[]> {
   const routes = new Map<string, Route[]>();
   for (const manifest of planned) {
     for (const [contract, serve] of Object.entries(manifest.serves)) {
@@ -237,10 +268,13 @@ function routesOf(planned: readonly Manifest[], problems: Problem[]): Map<string
       const same = others.find((other) => other.name === route.name);
       const otherPublic = others.find((other) => other.public);
       if (same !== undefined)
-        problems.push({ file: manifest.file, message: `${manifest.id} and ${same.plugin} both serve ${named}` });
+        problems.push({
+          ...blame(manifest, known.byId.get(same.plugin)!),
+          message: `${manifest.id} and ${same.plugin} both serve ${named}`,
+        });
       else if (serve.public && otherPublic !== undefined)
         problems.push({
-          file: manifest.file,
+          ...blame(manifest, known.byId.get(otherPublic.plugin)!),
           message: `${manifest.id} and ${otherPublic.plugin} both serve ${contract} to the outside`,
         });
       routes.set(contract, serve.public ? [route, ...others] : [...others, route]);
@@ -258,7 +292,8 @@ function checkUses(
   warnings: Problem[],
 ): void {
   const served = new Set([...known.byId.values()].flatMap((manifest) => Object.keys(manifest.serves)));
-  for (const { id, file, uses } of planned) {
+  for (const manifest of planned) {
+    const { id, file, uses } = manifest;
     for (const [contract, { range, optional }] of Object.entries(uses)) {
       const ofKernel = Object.hasOwn(provided, contract)
         ? [{ plugin: 'the kernel', version: provided[contract]!, public: false }]
@@ -267,8 +302,9 @@ function checkUses(
       for (const provider of providers) {
         if (satisfies(provider.version, range)) continue;
         const named = provider.name === undefined ? '' : ` "${provider.name}"`;
+        const other = known.byId.get(provider.plugin);
         problems.push({
-          file,
+          ...blame(manifest, ...(other === undefined ? [] : [other])),
           message: `${id} uses ${contract} ${range}, but ${provider.plugin} serves${named} version ${provider.version}`,
         });
       }
@@ -277,7 +313,7 @@ function checkUses(
         warnings.push({ file, message: `${id} uses ${contract}, whose provider is not started: such calls will fail` });
       else
         problems.push({
-          file,
+          ...blame(manifest),
           message: `${id} uses ${contract}, which no plugin serves${suggestion(contract, served)}`,
         });
     }

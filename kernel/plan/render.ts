@@ -17,6 +17,11 @@ export function renderPlan(plan: Plan | Refused): string {
   }
   if (plan.skipped.length > 0)
     lines.push('not started', ...plan.skipped.map(({ id, reason }) => `   ${id}: ${reason}`));
+  if (plan.leftOut.length > 0)
+    lines.push(
+      'left out, something is wrong with them',
+      ...plan.leftOut.map(({ id, reason }) => `   ${id}: ${reason}`),
+    );
   return `${[...lines, ...warnings].join('\n')}\n`;
 }
 

@@ -1,26 +1,49 @@
 /** `troupe.kernel.v1.Kernel`: what the supervisor knows and can do, for clients. */
-import type {
-  KernelDefinition,
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type KernelDefinition,
   Plugin,
-  Transition as TransitionMessage,
+  type ReloadConfigResponse,
+  type Transition as TransitionMessage,
 } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { renderPlan } from '../plan/index.ts';
+import { Failure } from '../sdk/failure.ts';
 import type { Service } from '../sdk/plugin.ts';
 import { dump } from './dump.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Transition } from './transitions.ts';
-import type { Unit } from './unit.ts';
+import type { ReloadOutcome, Unit } from './unit.ts';
+import { Utilization } from './utilization.ts';
 
 /** Transitions a watcher may be behind before it is cut off. */
 const watchBacklog = 10_000;
+const profileMs = 5000;
+const longestProfileMs = 60_000;
 
-export function kernelService(supervisor: Supervisor): Service<typeof KernelDefinition> {
+/** What takes the config and the manifests on disk to do, which the supervisor does not know of. */
+export interface Redeploy {
+  /** Replaces a plugin by what its folder holds now, manifest included; starts it when it does not run. */
+  reload(id: string, force: boolean): Promise<ReloadOutcome>;
+  reloadConfig(dryRun: boolean): Promise<ReloadConfigResponse>;
+}
+
+export function kernelService(supervisor: Supervisor, redeploy: Redeploy): Service<typeof KernelDefinition> {
+  const utilization = new Utilization(() => supervisor.units.flatMap((unit) => unit.serving?.handle ?? []));
   return {
     async list({ ids }) {
+      // The front opens before the last plugins are up; a list that is asked for meanwhile would call them failed.
+      if (ids.length === 0) await supervisor.settled;
       const units = ids.length === 0 ? supervisor.units : ids.map((id) => supervisor.unit(id));
-      const skipped = ids.length === 0 ? supervisor.plan.skipped.map(({ id, reason }) => absent(id, reason)) : [];
+      const skipped = ids.length === 0 ? supervisor.plan.skipped : [];
+      const left = ids.length === 0 ? supervisor.plan.leftOut : [];
       return {
-        plugins: [...(await Promise.all(units.map((unit) => describe(supervisor, unit)))), ...skipped],
+        plugins: [
+          ...(await Promise.all(units.map((unit) => describe(supervisor, unit, utilization)))),
+          ...skipped.map(({ id, reason }) => Plugin.fromPartial({ id, reason, state: 'disabled', responsive: true })),
+          ...left.map(({ id, reason, dir }) =>
+            Plugin.fromPartial({ id, reason, state: 'failed', responsive: true, folder: dir }),
+          ),
+        ],
         serving: supervisor.serving,
         rssBytes: BigInt(process.memoryUsage.rss()),
         pid: BigInt(process.pid),
@@ -31,12 +54,16 @@ export function kernelService(supervisor: Supervisor): Service<typeof KernelDefi
       const queue: Transition[] = [];
       let wake = () => {};
       const off = supervisor.onTransition((transition) => {
-        if (queue.length < watchBacklog) queue.push(transition);
+        queue.push(transition);
         wake();
       });
       call.signal.addEventListener('abort', () => wake());
       try {
         while (!call.signal.aborted) {
+          if (queue.length > watchBacklog) {
+            const text = `the watcher is ${queue.length} transitions behind: resource exhausted`;
+            throw new Failure('ResourceExhausted', text);
+          }
           const next = queue.shift();
           if (next !== undefined) yield message(next);
           else
@@ -49,9 +76,8 @@ export function kernelService(supervisor: Supervisor): Service<typeof KernelDefi
       }
     },
 
-    async reload({ id }) {
-      const outcome = await supervisor.unit(id).reload();
-      return { ...outcome };
+    async reload({ id, force }) {
+      return { ...(await redeploy.reload(id, force)) };
     },
 
     async restart({ id }) {
@@ -79,6 +105,12 @@ export function kernelService(supervisor: Supervisor): Service<typeof KernelDefi
     async dump() {
       return { text: await dump(supervisor) };
     },
+
+    async profile({ id, milliseconds }, call) {
+      return { profile: await profile(supervisor.unit(id), milliseconds || profileMs, call.signal) };
+    },
+
+    reloadConfig: ({ dryRun }) => redeploy.reloadConfig(dryRun),
   };
 }
 
@@ -87,9 +119,36 @@ function message(transition: Transition): TransitionMessage {
   return { ...rest, at: { seconds: BigInt(Math.floor(at / 1000)), nanos: (at % 1000) * 1_000_000 } };
 }
 
-async function describe(supervisor: Supervisor, unit: Unit): Promise<Plugin> {
+/** Taken from outside, by V8, so that it works while the thread's own code never comes to rest. */
+async function profile(unit: Unit, ms: number, signal: AbortSignal): Promise<Uint8Array> {
+  if (ms > longestProfileMs) {
+    throw new Failure('InvalidArgument', `a profile takes up to ${longestProfileMs} ms, not ${ms}: invalid argument`);
+  }
+  const handle = unit.serving?.handle ?? unit.starting;
+  if (handle === undefined || handle.gone) {
+    throw new Failure('FailedPrecondition', `plugin ${unit.id} is ${unit.state}: no thread: failed precondition`);
+  }
+  const taken = await handle.worker.startCpuProfile();
+  let ended = false;
+  // A thread that ends meanwhile takes its profile with it, and nobody would answer.
+  const death = handle.exited.then((reason) => {
+    if (!ended)
+      throw new Failure('Unavailable', `plugin ${unit.id} ended while it was profiled: ${reason}: unavailable`);
+    return new Uint8Array();
+  });
+  try {
+    await Promise.race([sleep(ms, undefined, { signal }).catch(() => undefined), death]);
+    return await Promise.race([Promise.resolve(taken.stop()).then((json) => Buffer.from(String(json))), death]);
+  } finally {
+    ended = true;
+    death.catch(() => undefined);
+  }
+}
+
+async function describe(supervisor: Supervisor, unit: Unit, utilization: Utilization): Promise<Plugin> {
   const { manifest } = unit;
-  const worker = unit.serving?.handle.worker;
+  const handle = unit.serving?.handle;
+  const worker = handle?.worker;
   const [stats, heap, cpu] = await Promise.all([
     unit.stats().catch(() => undefined),
     worker?.getHeapStatistics().catch(() => undefined),
@@ -98,7 +157,7 @@ async function describe(supervisor: Supervisor, unit: Unit): Promise<Plugin> {
   const methods = stats?.methods ?? [];
   return {
     id: unit.id,
-    thread: unit.serving?.handle.thread ?? '',
+    thread: handle?.thread ?? '',
     state: unit.state,
     reason: unit.reason,
     generation: unit.generation,
@@ -106,7 +165,7 @@ async function describe(supervisor: Supervisor, unit: Unit): Promise<Plugin> {
     heapBytes: BigInt(heap?.used_heap_size ?? 0),
     externalBytes: BigInt(heap?.external_memory ?? 0),
     cpuMs: cpu === undefined ? 0 : (cpu.user + cpu.system) / 1000,
-    utilization: worker?.performance.eventLoopUtilization().utilization ?? 0,
+    utilization: handle === undefined ? 0 : utilization.of(handle),
     calls: BigInt(methods.reduce((sum, method) => sum + method.calls, 0)),
     failures: BigInt(methods.reduce((sum, method) => sum + method.failures, 0)),
     queued: BigInt(stats?.queued ?? 0),
@@ -126,35 +185,9 @@ async function describe(supervisor: Supervisor, unit: Unit): Promise<Plugin> {
     exports: { ...manifest.exports },
     required: supervisor.plan.required.has(unit.id),
     platforms: [...manifest.platforms],
-    responsive: unit.serving === undefined || supervisor.responsive(unit.serving.handle),
+    responsive: handle === undefined || supervisor.responsive(handle),
     contracts: Object.keys(manifest.serves),
-  };
-}
-
-/** A plugin that the plan leaves out. */
-function absent(id: string, reason: string): Plugin {
-  return {
-    id,
-    thread: '',
-    state: 'disabled',
-    reason,
-    generation: 0,
-    restarts: 0,
-    heapBytes: 0n,
-    externalBytes: 0n,
-    cpuMs: 0,
-    utilization: 0,
-    calls: 0n,
-    failures: 0n,
-    queued: 0n,
-    methods: [],
-    aliases: [],
-    requires: [],
-    capabilities: [],
-    exports: {},
-    required: false,
-    platforms: [],
-    responsive: true,
-    contracts: [],
+    running: BigInt(stats?.running ?? 0),
+    folder: manifest.dir,
   };
 }

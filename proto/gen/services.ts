@@ -29,4 +29,5 @@ export const services: Readonly<Record<string, () => Promise<ServiceDefinition>>
   'troupe.kernel.v1.Kernel': async () => (await import('./troupe/kernel/v1/kernel.ts')).KernelDefinition,
   'troupe.records.v1.Records': async () => (await import('./troupe/records/v1/records.ts')).RecordsDefinition,
   'troupe.snapshots.v1.Snapshotter': async () => (await import('./troupe/snapshots/v1/snapshots.ts')).SnapshotterDefinition,
+  'troupe.verifier.v1.Verifier': async () => (await import('./troupe/verifier/v1/verifier.ts')).VerifierDefinition,
 };

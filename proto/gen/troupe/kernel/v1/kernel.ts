@@ -31,7 +31,7 @@ export interface Plugin {
   /** buffers outside the heap */
   externalBytes: bigint;
   cpuMs: number;
-  /** share of the time in which its event loop was busy, 0 to 1 */
+  /** share of the last second or two in which its event loop was busy, 0 to 1 */
   utilization: number;
   calls: bigint;
   failures: bigint;
@@ -49,6 +49,10 @@ export interface Plugin {
   responsive: boolean;
   /** full names of the services it serves */
   contracts: string[];
+  /** calls that have been dispatched and not answered */
+  running: bigint;
+  /** absolute path of its code */
+  folder: string;
 }
 
 export interface Plugin_ExportsEntry {
@@ -137,6 +141,41 @@ export interface DumpRequest {
 }
 
 export interface DumpResponse {
+  text: string;
+}
+
+export interface ProfileRequest {
+  id: string;
+  /** 0: five seconds; at most a minute */
+  milliseconds: number;
+}
+
+export interface ProfileResponse {
+  /** V8's .cpuprofile, which is JSON */
+  profile: Uint8Array;
+}
+
+export interface ReloadConfigRequest {
+  /** say what would be done, and do nothing */
+  dryRun: boolean;
+}
+
+/** One thing that a changed config asks for. */
+export interface ConfigChange {
+  /** id of a plugin, or a key such as "debug.level" */
+  subject: string;
+  /** "start", "stop", "configure", "reload", "set", or "restart": only a start of the daemon does it */
+  action: string;
+}
+
+export interface ReloadConfigResponse {
+  /** "unchanged", "planned" (dry run), "done" or "refused", and then nothing has changed */
+  outcome: string;
+  /** in the order in which they are made */
+  changes: ConfigChange[];
+  /** why it was refused, each with file and line where one is to blame */
+  problems: string[];
+  /** for people */
   text: string;
 }
 
@@ -281,6 +320,8 @@ function createBasePlugin(): Plugin {
     platforms: [],
     responsive: false,
     contracts: [],
+    running: 0n,
+    folder: "",
   };
 }
 
@@ -368,6 +409,15 @@ export const Plugin: MessageFns<Plugin, "troupe.kernel.v1.Plugin"> = {
     }
     for (const v of message.contracts) {
       writer.uint32(178).string(v!);
+    }
+    if (message.running !== 0n) {
+      if (BigInt.asUintN(64, message.running) !== message.running) {
+        throw new globalThis.Error("value provided for field message.running of type uint64 too large");
+      }
+      writer.uint32(184).uint64(message.running);
+    }
+    if (message.folder !== "") {
+      writer.uint32(194).string(message.folder);
     }
     return writer;
   },
@@ -558,6 +608,22 @@ export const Plugin: MessageFns<Plugin, "troupe.kernel.v1.Plugin"> = {
           message.contracts.push(reader.string());
           continue;
         }
+        case 23: {
+          if (tag !== 184) {
+            break;
+          }
+
+          message.running = reader.uint64() as bigint;
+          continue;
+        }
+        case 24: {
+          if (tag !== 194) {
+            break;
+          }
+
+          message.folder = reader.string();
+          continue;
+        }
       }
       if ((tag & 7) === 4 || tag === 0) {
         break;
@@ -604,6 +670,8 @@ export const Plugin: MessageFns<Plugin, "troupe.kernel.v1.Plugin"> = {
     message.platforms = object.platforms?.map((e) => e) || [];
     message.responsive = object.responsive ?? false;
     message.contracts = object.contracts?.map((e) => e) || [];
+    message.running = (object.running !== undefined && object.running !== null) ? BigInt(object.running) : 0n;
+    message.folder = object.folder ?? "";
     return message;
   },
 };
@@ -1562,6 +1630,306 @@ export const DumpResponse: MessageFns<DumpResponse, "troupe.kernel.v1.DumpRespon
   },
 };
 
+function createBaseProfileRequest(): ProfileRequest {
+  return { id: "", milliseconds: 0 };
+}
+
+export const ProfileRequest: MessageFns<ProfileRequest, "troupe.kernel.v1.ProfileRequest"> = {
+  $type: "troupe.kernel.v1.ProfileRequest" as const,
+
+  encode(message: ProfileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.milliseconds !== 0) {
+      writer.uint32(16).uint32(message.milliseconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProfileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const end = length === undefined ? reader.len : reader.pos + length;
+    const message = createBaseProfileRequest();
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      switch (tag >>> 3) {
+        case 1: {
+          if (tag !== 10) {
+            break;
+          }
+
+          message.id = reader.string();
+          continue;
+        }
+        case 2: {
+          if (tag !== 16) {
+            break;
+          }
+
+          message.milliseconds = reader.uint32();
+          continue;
+        }
+      }
+      if ((tag & 7) === 4 || tag === 0) {
+        break;
+      }
+      reader.skip(tag & 7);
+    }
+    return message;
+  },
+
+  create(base?: DeepPartial<ProfileRequest>): ProfileRequest {
+    return ProfileRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProfileRequest>): ProfileRequest {
+    const message = createBaseProfileRequest();
+    message.id = object.id ?? "";
+    message.milliseconds = object.milliseconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseProfileResponse(): ProfileResponse {
+  return { profile: new Uint8Array(0) };
+}
+
+export const ProfileResponse: MessageFns<ProfileResponse, "troupe.kernel.v1.ProfileResponse"> = {
+  $type: "troupe.kernel.v1.ProfileResponse" as const,
+
+  encode(message: ProfileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.profile.length !== 0) {
+      writer.uint32(10).bytes(message.profile);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProfileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const end = length === undefined ? reader.len : reader.pos + length;
+    const message = createBaseProfileResponse();
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      switch (tag >>> 3) {
+        case 1: {
+          if (tag !== 10) {
+            break;
+          }
+
+          message.profile = reader.bytes();
+          continue;
+        }
+      }
+      if ((tag & 7) === 4 || tag === 0) {
+        break;
+      }
+      reader.skip(tag & 7);
+    }
+    return message;
+  },
+
+  create(base?: DeepPartial<ProfileResponse>): ProfileResponse {
+    return ProfileResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProfileResponse>): ProfileResponse {
+    const message = createBaseProfileResponse();
+    message.profile = object.profile ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseReloadConfigRequest(): ReloadConfigRequest {
+  return { dryRun: false };
+}
+
+export const ReloadConfigRequest: MessageFns<ReloadConfigRequest, "troupe.kernel.v1.ReloadConfigRequest"> = {
+  $type: "troupe.kernel.v1.ReloadConfigRequest" as const,
+
+  encode(message: ReloadConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dryRun !== false) {
+      writer.uint32(8).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const end = length === undefined ? reader.len : reader.pos + length;
+    const message = createBaseReloadConfigRequest();
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      switch (tag >>> 3) {
+        case 1: {
+          if (tag !== 8) {
+            break;
+          }
+
+          message.dryRun = reader.bool();
+          continue;
+        }
+      }
+      if ((tag & 7) === 4 || tag === 0) {
+        break;
+      }
+      reader.skip(tag & 7);
+    }
+    return message;
+  },
+
+  create(base?: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    return ReloadConfigRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    const message = createBaseReloadConfigRequest();
+    message.dryRun = object.dryRun ?? false;
+    return message;
+  },
+};
+
+function createBaseConfigChange(): ConfigChange {
+  return { subject: "", action: "" };
+}
+
+export const ConfigChange: MessageFns<ConfigChange, "troupe.kernel.v1.ConfigChange"> = {
+  $type: "troupe.kernel.v1.ConfigChange" as const,
+
+  encode(message: ConfigChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.subject !== "") {
+      writer.uint32(10).string(message.subject);
+    }
+    if (message.action !== "") {
+      writer.uint32(18).string(message.action);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConfigChange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const end = length === undefined ? reader.len : reader.pos + length;
+    const message = createBaseConfigChange();
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      switch (tag >>> 3) {
+        case 1: {
+          if (tag !== 10) {
+            break;
+          }
+
+          message.subject = reader.string();
+          continue;
+        }
+        case 2: {
+          if (tag !== 18) {
+            break;
+          }
+
+          message.action = reader.string();
+          continue;
+        }
+      }
+      if ((tag & 7) === 4 || tag === 0) {
+        break;
+      }
+      reader.skip(tag & 7);
+    }
+    return message;
+  },
+
+  create(base?: DeepPartial<ConfigChange>): ConfigChange {
+    return ConfigChange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConfigChange>): ConfigChange {
+    const message = createBaseConfigChange();
+    message.subject = object.subject ?? "";
+    message.action = object.action ?? "";
+    return message;
+  },
+};
+
+function createBaseReloadConfigResponse(): ReloadConfigResponse {
+  return { outcome: "", changes: [], problems: [], text: "" };
+}
+
+export const ReloadConfigResponse: MessageFns<ReloadConfigResponse, "troupe.kernel.v1.ReloadConfigResponse"> = {
+  $type: "troupe.kernel.v1.ReloadConfigResponse" as const,
+
+  encode(message: ReloadConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.outcome !== "") {
+      writer.uint32(10).string(message.outcome);
+    }
+    for (const v of message.changes) {
+      ConfigChange.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.problems) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.text !== "") {
+      writer.uint32(34).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const end = length === undefined ? reader.len : reader.pos + length;
+    const message = createBaseReloadConfigResponse();
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      switch (tag >>> 3) {
+        case 1: {
+          if (tag !== 10) {
+            break;
+          }
+
+          message.outcome = reader.string();
+          continue;
+        }
+        case 2: {
+          if (tag !== 18) {
+            break;
+          }
+
+          message.changes.push(ConfigChange.decode(reader, reader.uint32()));
+          continue;
+        }
+        case 3: {
+          if (tag !== 26) {
+            break;
+          }
+
+          message.problems.push(reader.string());
+          continue;
+        }
+        case 4: {
+          if (tag !== 34) {
+            break;
+          }
+
+          message.text = reader.string();
+          continue;
+        }
+      }
+      if ((tag & 7) === 4 || tag === 0) {
+        break;
+      }
+      reader.skip(tag & 7);
+    }
+    return message;
+  },
+
+  create(base?: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    return ReloadConfigResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    const message = createBaseReloadConfigResponse();
+    message.outcome = object.outcome ?? "";
+    message.changes = object.changes?.map((e) => ConfigChange.fromPartial(e)) || [];
+    message.problems = object.problems?.map((e) => e) || [];
+    message.text = object.text ?? "";
+    return message;
+  },
+};
+
 /**
  * What the kernel knows about its plugins, and what one may ask it to do with them. Served by the main thread; the
  * command line, introspection, health and the metrics page are its callers.
@@ -1643,6 +2011,27 @@ export const KernelDefinition = {
       requestType: DumpRequest as typeof DumpRequest,
       requestStream: false,
       responseType: DumpResponse as typeof DumpResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** What one plugin's thread spends its time on. Works on a thread that hangs in a loop as well. Takes as long as asked for. */
+    profile: {
+      name: "Profile",
+      requestType: ProfileRequest as typeof ProfileRequest,
+      requestStream: false,
+      responseType: ProfileResponse as typeof ProfileResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Reads the config file again and does what has changed, all of it or nothing. Answers with an outcome, not with an
+     * error, when the file is wrong or asks for what takes a restart.
+     */
+    reloadConfig: {
+      name: "ReloadConfig",
+      requestType: ReloadConfigRequest as typeof ReloadConfigRequest,
+      requestStream: false,
+      responseType: ReloadConfigResponse as typeof ReloadConfigResponse,
       responseStream: false,
       options: {},
     },
