@@ -142,6 +142,7 @@ const described: Readonly<Record<string, string>> = {
   ownership: 'The owners of files (all belong to this user)',
   device: 'Devices',
   xattr: 'Some extended attributes',
+  mode: 'Modes that keep the owner out',
 };
 
 const containerId = 'demo';

@@ -1,5 +1,5 @@
 /**
- * A daemon without privilege unpacks a layer without what it may not do (other owners than itself, devices, some attributes). The client is not bothered:
+ * A daemon without privilege unpacks a layer without what it may not do (other owners than itself, devices, some attributes, modes that would shut it out). The client is not bothered:
  * the layer is usable. But it has to be told for as long as the snapshot lives, so it goes to the snapshot's record, as a label, before Apply answers.
  *
  * Apply is given mounts and no snapshot's name. A directory of a snapshot has the snapshot's id in its path; the record with that id is the right one if
@@ -27,7 +27,7 @@ export class OmissionRecords {
     this.#log = log;
   }
 
-  /** @param omitted kinds, as the extractor tells them: `ownership`, `device`, `xattr` */
+  /** @param omitted kinds, as the extractor tells them: `ownership`, `device`, `xattr`, `mode` */
   async keep(digest: string, mounts: readonly SnapshotMount[], omitted: readonly string[], call: Call): Promise<void> {
     if (omitted.length === 0) return;
     const found = await this.#find(mounts, call);

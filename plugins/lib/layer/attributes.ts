@@ -3,16 +3,18 @@
  * capabilities; times last.
  *
  * A process without the capability may not give files away, make devices or set some attributes. Such a refusal is noted once and passed over, so that a
- * rootless daemon unpacks what it can; where the capability is there it is an error like any other.
+ * rootless daemon unpacks what it can; where the capability is there it is an error like any other. Nor may it shut itself out: what the next layer, a copy
+ * or a difference has to get into keeps the bits for that (mode 0555 is that of directories in whole families of images).
  */
 
-import { fchmodSync, fchownSync } from 'node:fs';
+import { constants, fchmodSync, fchownSync } from 'node:fs';
 import {
   AT_FDCWD,
   type FileStatus,
   fchmodat,
   fchownat,
   fdPath,
+  fstatat,
   fsetxattr,
   isErrno,
   lgetxattr,
@@ -22,6 +24,8 @@ import {
 } from 'troupe/sys';
 import { type ByteString, toPath } from './name.ts';
 import { may } from './privilege.ts';
+
+const { S_IRUSR, S_IRWXU } = constants;
 
 export interface Attributes {
   readonly uid: number;
@@ -37,7 +41,7 @@ export interface Attributes {
 export class Omissions {
   readonly #first = new Map<string, ByteString>();
 
-  note(kind: 'ownership' | 'device' | 'xattr', name: ByteString): void {
+  note(kind: 'ownership' | 'device' | 'xattr' | 'mode', name: ByteString): void {
     if (!this.#first.has(kind)) this.#first.set(kind, name);
   }
 
@@ -56,7 +60,7 @@ export function mayOmitDevice(error: unknown): boolean {
 export function setOpenFile(fd: number, attributes: Attributes, name: ByteString, omissions: Omissions): void {
   owner(() => fchownSync(fd, attributes.uid, attributes.gid), name, omissions);
   for (const [key, value] of attributes.xattrs) xattr(key, () => fsetxattr(fd, toPath(key), value), name, omissions);
-  fchmodSync(fd, attributes.mode);
+  fchmodSync(fd, reachable(attributes.mode, S_IRUSR, name, omissions));
   utimensat(fd, null, attributes.atimeNs, attributes.mtimeNs);
 }
 
@@ -82,8 +86,29 @@ export function setEntry(
     for (const [key, value] of attributes.xattrs)
       xattr(key, () => lsetxattr(full, toPath(key), value), name, omissions);
   }
-  if (!isSymlink) fchmodat(dirfd, path, attributes.mode);
+  if (!isSymlink) fchmodat(dirfd, path, entryMode(dirfd, path, attributes.mode, name, omissions));
   utimensat(dirfd, path, attributes.atimeNs, attributes.mtimeNs);
+}
+
+function entryMode(
+  dirfd: number,
+  path: string | Uint8Array,
+  mode: number,
+  name: ByteString,
+  omissions: Omissions,
+): number {
+  if (may.override || (mode & S_IRWXU) === S_IRWXU) return mode;
+  const { kind } = fstatat(dirfd, path);
+  // Devices and pipes are never opened.
+  const needed = kind === 'directory' ? S_IRWXU : kind === 'file' ? S_IRUSR : 0;
+  return reachable(mode, needed, name, omissions);
+}
+
+/** @param needed bits for the owner, without which this process could not go on with the file */
+function reachable(mode: number, needed: number, name: ByteString, omissions: Omissions): number {
+  if (may.override || (mode & needed) === needed) return mode;
+  omissions.note('mode', name);
+  return mode | needed;
 }
 
 /** The times of a directory that `fd` holds with O_PATH, which utimensat cannot take by itself. */

@@ -485,24 +485,42 @@ unprivileged(
         entry(file('d/f', 'x', { uid: 5, gid: 6, mode: 0o4755 })),
         entry({ name: 'null', type: '3', devMajor: 1, devMinor: 3 }),
         entry({ name: 'pipe', type: '6' }),
+        entry(dir('closed', { mode: 0o555 })),
+        entry(file('closed/secret', 'x', { mode: 0 })),
+        entry(file('closed/gone', 'x')),
+      ),
+    );
+    writeFileSync(
+      join(path, 'above.tar'),
+      archive(
+        entry(file('closed/more', 'x')),
+        entry(file('closed/.wh.gone')),
+        entry(dir('gone', { mode: 0 })),
+        entry(dir('gone/deeper', { mode: 0 })),
+        entry(file('gone', 'now a file')),
       ),
     );
     if (isRoot) chownSync(root, 65_534, 65_534);
     chmodSync(path, 0o755);
-    chmodSync(join(path, 'layer.tar'), 0o644);
+    for (const name of ['layer.tar', 'above.tar']) chmodSync(join(path, name), 0o644);
     const code = `
     import { openSync, readFileSync } from 'node:fs';
     import { applyLayer } from ${JSON.stringify(import.meta.resolve('./apply.ts'))};
-    async function* source() { yield readFileSync(${JSON.stringify(join(path, 'layer.tar'))}); }
-    const { omitted } = await applyLayer(openSync(${JSON.stringify(root)}), source(), { subject: 'layer x', mode: 'apply' });
-    console.log(JSON.stringify(omitted));
+    async function* source(name) { yield readFileSync(${JSON.stringify(path)} + '/' + name); }
+    for (const name of ['layer.tar', 'above.tar']) {
+      const { omitted } = await applyLayer(openSync(${JSON.stringify(root)}), source(name), { subject: 'layer x', mode: 'apply' });
+      console.log(omitted.join());
+    }
   `;
     const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
       ...nobody,
       encoding: 'utf8',
     });
-    t.is(stdout.trim(), '["ownership","xattr","device"]', stderr);
-    t.deepEqual(readdirSync(root).sort(), ['d', 'pipe']);
+    t.is(stdout.trim(), 'ownership,xattr,device,mode\nownership,mode', stderr);
+    t.deepEqual(readdirSync(root).sort(), ['closed', 'd', 'gone', 'pipe']);
+    t.deepEqual(readdirSync(join(root, 'closed')).sort(), ['more', 'secret']);
+    t.is(lstatSync(join(root, 'closed')).mode & 0o7777, 0o755);
+    t.is(lstatSync(join(root, 'closed/secret')).mode & 0o7777, 0o400);
     const status = lstatSync(join(root, 'd/f'));
     t.deepEqual([status.uid, status.mode & 0o7777], [isRoot ? 65_534 : process.geteuid!(), 0o4755]);
   },

@@ -75,7 +75,7 @@ export interface Extracted {
   readonly entries: number;
   /** Regular files written. */
   readonly files: number;
-  /** Kinds of things that the process may not do and that were left out: `ownership`, `device`, `xattr`. Empty for root. */
+  /** Kinds of things that the process may not do and that were left out: `ownership`, `device`, `xattr`, `mode`. Empty for root. */
   readonly omitted: readonly string[];
 }
 

@@ -9,11 +9,14 @@
 import { readFileSync } from 'node:fs';
 
 const CAP_CHOWN = 0;
+const CAP_DAC_OVERRIDE = 1;
 const CAP_SYS_ADMIN = 21;
 const CAP_MKNOD = 27;
 const CAP_SETFCAP = 31;
 
 export interface Privileges {
+  /** Read, write and search whatever the mode says; in a user namespace too, since what the process makes belongs to ids of that namespace. */
+  readonly override: boolean;
   /** Give files to any user and group. */
   readonly chown: boolean;
   /** Make devices. */
@@ -34,6 +37,7 @@ export const may: Privileges = privilegesOf(
 export function privilegesOf(effective: bigint, initialNamespace: boolean): Privileges {
   const has = (capability: number): boolean => initialNamespace && (effective & (1n << BigInt(capability))) !== 0n;
   return {
+    override: (effective & (1n << BigInt(CAP_DAC_OVERRIDE))) !== 0n,
     chown: has(CAP_CHOWN),
     device: has(CAP_MKNOD),
     capability: has(CAP_SETFCAP),

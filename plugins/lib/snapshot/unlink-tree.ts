@@ -7,11 +7,11 @@
  */
 import { closeSync, constants, openSync, readdirSync } from 'node:fs';
 import { AT_REMOVEDIR, fchmodat, fdPath, isErrno, renameat2, RENAME_NOREPLACE, unlinkat } from 'troupe/sys';
+import { may } from '../layer/privilege.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** How often a directory is emptied again because somebody put something new into it. */
 const ATTEMPTS = 16;
-const privileged = process.geteuid?.() === 0;
 
 /**
  * Unlinks `name` in the directory `parent`, and what an earlier attempt moved aside for it (`name+N`). Nothing there is fine.
@@ -70,7 +70,7 @@ class Removal {
     for (let tries = 1; ; tries++) {
       let fd: number;
       try {
-        if (!privileged) unlock(this.#parentFd, name);
+        if (!may.override) unlock(this.#parentFd, name);
         fd = openSync(fdPath(this.#parentFd, name), DIRECTORY);
       } catch (error) {
         if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error;
@@ -105,7 +105,7 @@ class Removal {
       unlinkat(fd, entry, AT_REMOVEDIR);
     } catch (error) {
       if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error;
-      if (!privileged) unlock(fd, entry);
+      if (!may.override) unlock(fd, entry);
       this.#moveAside(fd, entry);
     }
   }
