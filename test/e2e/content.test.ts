@@ -11,7 +11,7 @@ const hello = 'sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846
 const zero = `sha256:${'0'.repeat(64)}`;
 
 /** Files go just after the answer, or before it. */
-const gone = (path: string): string => `while test -e ${path}; do ctr version > $OUT/null; done`;
+const gone = (path: string): string => `while test -e ${path}; do ctr version > $OUT/null 2>&1; done`;
 
 test.before(() => {
   writeFileSync(join(both.fixtures, 'hello'), 'hello\n');

@@ -34,7 +34,7 @@ export interface ScriptOptions {
   /** Variables of the script, by side. */
   readonly env?: (side: 'ours' | 'theirs') => Readonly<Record<string, string>>;
   /** More to replace, after all else. */
-  readonly plain?: (text: string) => string;
+  readonly plain?: (text: string, side: 'ours' | 'theirs') => string;
 }
 
 export interface Transcripts {
@@ -131,7 +131,7 @@ async function transcript(
     const { code, signal, stdout, stderr } = await run('sh', ['-c', line], { cwd: out, env });
     text += `$ ${line}\n${ended(stdout)}${ended(stderr)}${code === 0 ? '' : `exit ${code ?? signal}\n`}`;
   }
-  text = (options.plain ?? ((same) => same))(plain(text, side, out, fixtures));
+  text = (options.plain ?? ((same) => same))(plain(text, side, out, fixtures), side.name);
   const keep = process.env.TROUPE_TRANSCRIPTS;
   if (keep !== undefined) writeFileSync(join(keep, `${basename(side.dir)}-${namespace}`), text);
   return text;
