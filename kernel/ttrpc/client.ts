@@ -159,8 +159,11 @@ export class TtrpcClient {
     };
     const onAbort = (): void => abandon(Failure.from(options.signal?.reason));
     if (options.timeout !== 'none') {
-      const expire = (): void => abandon(new Failure('DeadlineExceeded', `${name}: context deadline exceeded`));
-      timer = setTimeout(expire, Math.min(options.timeout, longestTimer));
+      const expire = (): void => {
+        if (this.#pending.has(id)) abandon(new Failure('DeadlineExceeded', `${name}: context deadline exceeded`));
+      };
+      // After a stall a loop runs its timers before it reads its sockets: an answer that has arrived meanwhile comes first.
+      timer = setTimeout(() => setImmediate(expire), Math.min(options.timeout, longestTimer));
     }
     options.signal?.addEventListener('abort', onAbort, { once: true });
     this.#pending.set(id, { method: name, settle });

@@ -11,6 +11,7 @@ import { now } from '../lib/timestamp/timestamp.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
 import { endProcess, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
+import { settledWithin } from './settled.ts';
 import type { Task } from './task.ts';
 
 /** What a process that was killed leaves as its status: 128 + SIGKILL. */
@@ -94,19 +95,6 @@ export function unlinkDeadSocket(path: string): void {
     if (stat.isSocket() && stat.uid === process.getuid?.() && !isListening(path)) unlinkSync(path);
   } catch {
     // Gone, or not ours to judge.
-  }
-}
-
-/** True when `event` came about in `limit` ms. */
-export async function settledWithin(event: Promise<unknown>, limit: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(resolve, limit, false);
-  const settled = (): void => resolve(true);
-  event.then(settled, settled);
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -9,7 +9,7 @@ import { cleanAfterShim, removeBundle, retireShim, unlinkDeadSocket } from './bu
 import type { TasksHost } from './host.ts';
 import { resolveShimBinary, startInputOf } from './shim-binary.ts';
 import { parseStartOutput } from './shim-address.ts';
-import { during } from './shim-failure.ts';
+import { during, withoutPrivilege } from './shim-failure.ts';
 import { ShimLog } from './shim-log.ts';
 import { plausiblePid } from './shim-pid.ts';
 import { startShim } from './shim-process.ts';
@@ -38,7 +38,7 @@ export interface CreateOptions extends ShimCallOptions {
 
 /**
  * @param inUse whether another task has the shim at this socket: shims group tasks by an annotation of their spec, and `start` then answers with the one there is.
- * @throws Failure with containerd's words: `failed to start shim: …` or `failed to create shim task: …`.
+ * @throws Failure with containerd's words: `failed to start shim: …` or `failed to create shim task: …`; PermissionDenied where this daemon lacks what it takes.
  */
 export async function createTask(
   host: TasksHost,
@@ -72,7 +72,7 @@ export async function createTask(
     return task;
   } catch (error) {
     await abandon(host, task, inUse);
-    throw during('failed to create shim task', error);
+    throw withoutPrivilege(during('failed to create shim task', error));
   }
 }
 
@@ -104,7 +104,7 @@ async function started(
   } catch (error) {
     if (launched) await abandon(host, task, inUse);
     else await discard(host, task);
-    throw during('failed to start shim: start failed', error);
+    throw withoutPrivilege(during('failed to start shim: start failed', error));
   }
 }
 

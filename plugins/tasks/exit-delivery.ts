@@ -8,7 +8,7 @@ import { Failure } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import type { DeleteResponse, StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
 import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
-import { settledWithin } from './burial.ts';
+import { settledWithin } from './settled.ts';
 import { type Exit, ExitLedger } from './exits.ts';
 import type { TasksHost } from './host.ts';
 import type { Task } from './task.ts';

@@ -4,6 +4,7 @@
  */
 
 import { Failure, type FailureCode } from 'troupe/plugin';
+import { may } from '../lib/privilege/privilege.ts';
 
 const words: Partial<Record<FailureCode, string>> = {
   InvalidArgument: 'invalid argument',
@@ -16,6 +17,18 @@ const words: Partial<Record<FailureCode, string>> = {
   DeadlineExceeded: 'context deadline exceeded',
   ResourceExhausted: 'resource exhausted',
 };
+
+/**
+ * A container that was refused because this daemon is not root, or a root that may not mount: what the shim or its runtime say names the first thing that
+ * failed, some directory or mount, and not the reason.
+ */
+export function withoutPrivilege(failure: Failure, privileged = may.mount): Failure {
+  if (privileged || failure.code !== 'Unknown') return failure;
+  if (!/permission denied|operation not permitted/i.test(failure.message)) return failure;
+  const words = failure.message.replace(/: unknown$/, '');
+  const text = `${words}: this daemon may not mount, and containers take a daemon of root that may: permission denied`;
+  return new Failure('PermissionDenied', text, { cause: failure });
+}
 
 /** The failure of a call to a shim, as clients of the daemon see it. */
 export function shimFailure(thrown: unknown): Failure {

@@ -3,9 +3,14 @@
  * bounds on what it may print.
  */
 
+import { once } from 'node:events';
+import { constants } from 'node:os';
+import type { Readable } from 'node:stream';
 import { Failure } from 'troupe/plugin';
 import { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
+import { canLaunch, launch, maxInputBytes } from '../lib/process/launch.ts';
 import type { TasksHost } from './host.ts';
+import { settledWithin } from './settled.ts';
 import { systemWords } from './shim-failure.ts';
 
 /** An address, a DeleteResponse or a BootstrapResult; whatever prints more is no shim. */
@@ -31,7 +36,8 @@ export interface ShimCommand {
 export interface ShimOutput {
   /** null when it was ended by a signal. */
   readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
+  /** `SIGKILL` */
+  readonly signal: string | null;
   readonly stdout: Buffer;
   /** Its last 8 KiB. */
   readonly stderr: Buffer;
@@ -42,68 +48,103 @@ export interface ShimOutput {
  * Canceled; a failed exit is not an error here.
  */
 export function runShim(host: TasksHost, command: ShimCommand): Promise<ShimOutput> {
-  const { binary, args, cwd, timeout, signal } = command;
+  const { binary, timeout, signal } = command;
   const { promise, resolve, reject } = Promise.withResolvers<ShimOutput>();
   if (signal?.aborted) {
     reject(Failure.from(signal.reason));
     return promise;
   }
-  // A group of its own: a signal to the daemon's group must not reach it, and all of it can be killed at once.
-  const child = host.spawn(binary, args, {
-    cwd,
-    env: { ...process.env, ...command.env },
-    stdio: 'pipe',
-    detached: true,
-  });
+  let program: Running;
+  try {
+    program = start(host, command);
+  } catch (error) {
+    reject(notStarted(binary, error));
+    return promise;
+  }
   const stdout: Buffer[] = [];
   let stderr: Buffer = Buffer.alloc(0);
   let printed = 0;
   let failure: Failure | undefined;
+  let over = false;
   const end = (reason: Failure): void => {
     failure ??= reason;
-    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killGroup(child.pid);
+    if (!over) killGroup(program.pid);
   };
-  const timer = setTimeout(
-    () => end(new Failure('DeadlineExceeded', `${binary} ran longer than ${timeout} ms: context deadline exceeded`)),
-    timeout,
-  );
+  const timer = setTimeout(() => {
+    end(new Failure('DeadlineExceeded', `${binary} ran longer than ${timeout} ms: context deadline exceeded`));
+  }, timeout);
   const onAbort = (): void => end(Failure.from(signal?.reason));
   signal?.addEventListener('abort', onAbort, { once: true });
-  const finish = (code: number | null, ended: NodeJS.Signals | null): void => {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', onAbort);
-    child.stdout?.destroy();
-    child.stderr?.destroy();
-    if (failure !== undefined) reject(failure);
-    else resolve({ code, signal: ended, stdout: Buffer.concat(stdout), stderr });
-  };
-  child.on('error', (error: NodeJS.ErrnoException) => {
-    failure ??= new Failure('Unknown', `: fork/exec ${binary}: ${systemWords(error)}: unknown`, { cause: error });
-    finish(null, null);
-  });
-  child.on('exit', (code, ended) => {
-    const drain = setTimeout(() => finish(code, ended), drainTime);
-    child.on('close', () => {
-      clearTimeout(drain);
-      finish(code, ended);
-    });
-  });
-  child.stdout?.on('data', (chunk: Buffer) => {
+  program.stdout.on('data', (chunk: Buffer) => {
     printed += chunk.length;
-    if (printed > maxOutputBytes)
+    if (printed <= maxOutputBytes) stdout.push(chunk);
+    else
       end(new Failure('ResourceExhausted', `${binary} printed more than ${maxOutputBytes} bytes: resource exhausted`));
-    else stdout.push(chunk);
   });
-  child.stderr?.on('data', (chunk: Buffer) => {
+  program.stderr.on('data', (chunk: Buffer) => {
     stderr = Buffer.concat([stderr, chunk]).subarray(-tailBytes);
   });
-  // A shim that ends without reading its input closes the pipe; that is its choice.
-  child.stdin?.on('error', () => {});
-  child.stdin?.end(command.stdin ?? new Uint8Array(0));
+  const drained = Promise.allSettled([once(program.stdout, 'close'), once(program.stderr, 'close')]);
+  program.exited.then(
+    async ({ code, signal: ended }) => {
+      over = true;
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      await settledWithin(drained, drainTime);
+      program.stdout.destroy();
+      program.stderr.destroy();
+      if (failure !== undefined) reject(failure);
+      else resolve({ code, signal: ended, stdout: Buffer.concat(stdout), stderr });
+    },
+    (error) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      reject(notStarted(binary, error));
+    },
+  );
   return promise;
 }
 
+interface Running {
+  readonly pid: number;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: string | null }>;
+}
+
+/**
+ * In a session of its own: a signal to the daemon's group must not reach it, and all of it can be killed at once. Without forking where that is possible, for
+ * a fork of the daemon costs more than the shim's whole start (launch.ts); by the SDK else.
+ */
+function start(host: TasksHost, { binary, args, cwd, env, stdin = new Uint8Array(0) }: ShimCommand): Running {
+  const environment = { ...process.env, ...env };
+  if (canLaunch && stdin.length <= maxInputBytes) {
+    const { pid, stdout, stderr, exited } = launch(binary, args, { cwd, env: environment, stdin });
+    const ended = exited.then(({ code, signal }) => ({ code: code ?? null, signal: signalName(signal) }));
+    return { pid, stdout, stderr, exited: ended };
+  }
+  const child = host.spawn(binary, args, { cwd, env: environment, stdio: 'pipe', detached: true });
+  const { promise: exited, resolve, reject } = Promise.withResolvers<Awaited<Running['exited']>>();
+  child.on('error', reject);
+  child.on('exit', (code, signal) => resolve({ code, signal }));
+  // A shim that ends without reading its input closes the pipe; that is its choice.
+  child.stdin?.on('error', () => {});
+  child.stdin?.end(stdin);
+  return { pid: child.pid ?? 0, stdout: child.stdout as Readable, stderr: child.stderr as Readable, exited };
+}
+
+function signalName(signal: number | undefined): string | null {
+  if (signal === undefined) return null;
+  return Object.entries(constants.signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
+}
+
+function notStarted(binary: string, error: unknown): Failure {
+  const reason = systemWords(error as NodeJS.ErrnoException);
+  return new Failure('Unknown', `: fork/exec ${binary}: ${reason}: unknown`, { cause: error });
+}
+
 function killGroup(pid: number): void {
+  if (pid <= 1) return;
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {

@@ -96,7 +96,7 @@ export class Shim {
 async function dial(path: string, timeout: number): Promise<Socket> {
   const socket = connect(path);
   const expiry = new AbortController();
-  const timer = setTimeout(() => expiry.abort(), timeout);
+  const timer = setTimeout(() => setImmediate(() => expiry.abort()), timeout);
   try {
     await once(socket, 'connect', { signal: expiry.signal });
     return socket;
