@@ -131,12 +131,21 @@ export class Feed {
     });
   }
 
-  /** The first line, past or future, that has `wanted` in it. */
+  /** The first line, past or future, that has `wanted` in it. Rejects when there is none in a minute. */
   async until(wanted: RegExp): Promise<string> {
-    for (;;) {
-      const line = this.lines.find((each) => wanted.test(each));
-      if (line !== undefined) return line;
-      await Promise.race([this.#more.promise, this.#ended]);
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new Error(`no event came that looks like ${wanted}, but\n${this.lines.join('\n')}`));
+    }, 60_000);
+    late.promise.catch(() => {});
+    try {
+      for (;;) {
+        const line = this.lines.find((each) => wanted.test(each));
+        if (line !== undefined) return line;
+        await Promise.race([this.#more.promise, this.#ended, late.promise]);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 
