@@ -58,6 +58,50 @@ test('config, plan, version and help', (t) => {
   t.deepEqual(parseArguments(['--version=false']), { command: 'daemon', flags: {} });
 });
 
+test('plugins: what each command takes', (t) => {
+  const plugins = { command: 'plugins', flags: {}, json: false, force: false } as const;
+  t.deepEqual(parseArguments(['plugins', 'ls']), { ...plugins, action: 'ls', ids: [] });
+  t.deepEqual(parseArguments('--json -a /a plugins list x.v1.y'.split(' ')), {
+    ...plugins,
+    action: 'ls',
+    ids: ['x.v1.y'],
+    json: true,
+    flags: { address: '/a' },
+  });
+  t.deepEqual(parseArguments('plugins reload a.b c.d --force'.split(' ')), {
+    ...plugins,
+    action: 'reload',
+    ids: ['a.b', 'c.d'],
+    force: true,
+  });
+  t.deepEqual(parseArguments('plugins profile a.b --seconds 0.5 -o -'.split(' ')), {
+    ...plugins,
+    action: 'profile',
+    ids: ['a.b'],
+    seconds: 0.5,
+    output: '-',
+  });
+  t.deepEqual(parseArguments(['plugins']), { command: 'help', topic: 'plugins' });
+  t.deepEqual(parseArguments('config reload --dry-run'.split(' ')), {
+    command: 'config reload',
+    flags: {},
+    dryRun: true,
+  });
+  t.deepEqual(parseArguments(['--watch', '-c', 'x']), { command: 'daemon', flags: { config: 'x' }, watch: true });
+  t.is(usage(['plugins', 'reload']), 'plugins reload needs the id of a plugin');
+  t.is(usage(['plugins', 'profile', 'a.b', 'c.d']), 'plugins profile needs one id of a plugin');
+  t.is(usage(['plugins', 'relaod', 'a.b']), 'unknown command "plugins relaod" (did you mean "reload"?)');
+  t.is(usage(['plugins', 'top', 'a.b']), 'plugins top takes no argument, and got "a.b"');
+  for (const seconds of ['0', '-1', '61', 'x'])
+    t.is(
+      usage(['plugins', 'profile', 'a.b', `--seconds=${seconds}`]),
+      `--seconds is from above 0 to 60, not ${seconds}`,
+    );
+  t.is(usage(['plugins', 'ls', '--force']), '--force belongs to plugins reload');
+  t.is(usage(['config', 'dump', '--dry-run']), '--dry-run belongs to config reload');
+  t.is(usage(['plan', '--watch']), '--watch belongs to the daemon');
+});
+
 test('what is wrong is named, with what was probably meant', (t) => {
   t.is(usage(['--adress', '/a']), 'unknown flag --adress (did you mean "address"?)');
   t.is(usage(['-x']), 'unknown flag -x');

@@ -14,8 +14,40 @@ export interface GlobalFlags {
   readonly logLevel?: string;
 }
 
+/** What may be done with the plugins of a daemon that runs. */
+export const pluginActions = [
+  'ls',
+  'top',
+  'watch',
+  'reload',
+  'restart',
+  'stop',
+  'start',
+  'profile',
+  'plan',
+  'config-diff',
+  'test',
+] as const;
+export type PluginAction = (typeof pluginActions)[number];
+
+export interface PluginsInvocation {
+  readonly command: 'plugins';
+  readonly flags: GlobalFlags;
+  readonly action: PluginAction;
+  /** Ids or aliases; of `test` a folder. */
+  readonly ids: readonly string[];
+  readonly json: boolean;
+  /** Of reload: also when nothing has changed on disk. */
+  readonly force: boolean;
+  /** Of profile and top. */
+  readonly seconds?: number;
+  readonly output?: string;
+}
+
 export type Invocation =
-  | { readonly command: 'daemon'; readonly flags: GlobalFlags }
+  | { readonly command: 'daemon'; readonly flags: GlobalFlags; readonly watch?: true }
+  | PluginsInvocation
+  | { readonly command: 'config reload'; readonly flags: GlobalFlags; readonly dryRun: boolean }
   | { readonly command: 'plan'; readonly flags: GlobalFlags }
   | { readonly command: 'publish'; readonly flags: GlobalFlags; readonly namespace: string; readonly topic: string }
   | { readonly command: 'oci-hook'; readonly args: readonly string[] }
@@ -29,7 +61,9 @@ export type Invocation =
   | { readonly command: 'usage error'; readonly message: string };
 
 /** Long name → the field it fills. */
-const valueFlags: Readonly<Record<string, keyof GlobalFlags | 'namespace' | 'topic'>> = {
+type ValueName = keyof GlobalFlags | 'namespace' | 'topic' | 'seconds' | 'output';
+
+const valueFlags: Readonly<Record<string, ValueName>> = {
   config: 'config',
   address: 'address',
   root: 'root',
@@ -37,6 +71,8 @@ const valueFlags: Readonly<Record<string, keyof GlobalFlags | 'namespace' | 'top
   'log-level': 'logLevel',
   namespace: 'namespace',
   topic: 'topic',
+  seconds: 'seconds',
+  output: 'output',
 };
 const shortFlags: Readonly<Record<string, string>> = {
   c: 'config',
@@ -44,12 +80,25 @@ const shortFlags: Readonly<Record<string, string>> = {
   l: 'log-level',
   h: 'help',
   v: 'version',
+  o: 'output',
 };
-const switches = ['help', 'version'];
-const commands = ['publish', 'oci-hook', 'plan', 'config', 'help'];
-const configCommands = ['default', 'dump', 'migrate', 'check', 'explain'];
+const switches = ['help', 'version', 'json', 'force', 'dry-run', 'watch'];
+const commands = ['publish', 'oci-hook', 'plan', 'plugins', 'config', 'help'];
+const configCommands = ['default', 'dump', 'migrate', 'check', 'explain', 'reload'];
 
-type Values = { [K in keyof GlobalFlags | 'namespace' | 'topic']?: string };
+/** Flags that are not for every command, with the commands they belong to. */
+const owners: Readonly<Record<string, readonly string[]>> = {
+  namespace: ['publish'],
+  topic: ['publish'],
+  json: ['plugins ls', 'plugins watch', 'plugins reload'],
+  force: ['plugins reload'],
+  seconds: ['plugins profile', 'plugins top'],
+  output: ['plugins profile'],
+  'dry-run': ['config reload'],
+  watch: [''],
+};
+
+type Values = { [K in ValueName]?: string };
 
 export function parseArguments(argv: readonly string[]): Invocation {
   const values: Values = {};
@@ -85,21 +134,31 @@ export function parseArguments(argv: readonly string[]): Invocation {
   }
   if (on.has('help')) return { command: 'help', topic: words[0] ?? '' };
   if (on.has('version')) return { command: 'version' };
-  return invocation(words, values);
+  const parsed = invocation(words, values, on);
+  const stranger = [...Object.keys(values), ...on].find((name) => {
+    return Object.hasOwn(owners, name) && !owners[name]!.includes(nameOf(parsed));
+  });
+  if (stranger === undefined || parsed.command === 'usage error') return parsed;
+  const owner = owners[stranger]!.map((each) => each || 'the daemon').join(', ');
+  return usage(`--${stranger} belongs to ${owner}`);
+}
+
+/** As it is written. */
+function nameOf(parsed: Invocation): string {
+  if (parsed.command === 'daemon') return '';
+  return parsed.command === 'plugins' ? `plugins ${parsed.action}` : parsed.command;
 }
 
 function usage(message: string): Invocation {
   return { command: 'usage error', message };
 }
 
-function invocation(words: readonly string[], values: Values): Invocation {
-  const { namespace, topic, ...flags } = values;
+function invocation(words: readonly string[], values: Values, on: ReadonlySet<string>): Invocation {
+  const { namespace, topic, seconds, output, ...flags } = values;
   const [command, ...rest] = words;
-  if (command !== 'publish' && (namespace !== undefined || topic !== undefined))
-    return usage(`--${namespace === undefined ? 'topic' : 'namespace'} belongs to publish`);
   switch (command) {
     case undefined:
-      return { command: 'daemon', flags };
+      return { command: 'daemon', flags, ...(on.has('watch') && { watch: true as const }) };
     case 'publish':
       if (rest.length > 0) return usage(`publish takes no argument, and got "${rest[0]}"`);
       if (topic === undefined || topic === '') return usage('publish needs --topic');
@@ -108,8 +167,10 @@ function invocation(words: readonly string[], values: Values): Invocation {
       return rest.length === 0 ? usage('oci-hook needs a command to run') : { command, args: rest };
     case 'plan':
       return rest.length > 0 ? usage(`plan takes no argument, and got "${rest[0]}"`) : { command, flags };
+    case 'plugins':
+      return pluginsInvocation(rest, flags, { seconds, output, json: on.has('json'), force: on.has('force') });
     case 'config':
-      return configInvocation(rest, flags);
+      return configInvocation(rest, flags, on.has('dry-run'));
     case 'help':
       return { command, topic: rest[0] ?? '' };
     default:
@@ -117,7 +178,36 @@ function invocation(words: readonly string[], values: Values): Invocation {
   }
 }
 
-function configInvocation([command, ...rest]: readonly string[], flags: GlobalFlags): Invocation {
+function pluginsInvocation(
+  [word, ...ids]: readonly string[],
+  flags: GlobalFlags,
+  { seconds, output, json, force }: { seconds?: string; output?: string; json: boolean; force: boolean },
+): Invocation {
+  if (word === undefined) return { command: 'help', topic: 'plugins' };
+  const action = pluginActions.find((each) => each === word || (word === 'list' && each === 'ls'));
+  if (action === undefined) return usage(`unknown command "plugins ${word}"${suggestion(word, pluginActions)}`);
+  if (['reload', 'restart', 'stop', 'start'].includes(action) && ids.length === 0)
+    return usage(`plugins ${action} needs the id of a plugin`);
+  if (['profile', 'test'].includes(action) && ids.length !== 1)
+    return usage(`plugins ${action} needs one ${action === 'test' ? 'folder' : 'id of a plugin'}`);
+  if (['plan', 'config-diff', 'top'].includes(action) && ids.length > 0)
+    return usage(`plugins ${action} takes no argument, and got "${ids[0]}"`);
+  const given = seconds === undefined ? undefined : Number(seconds);
+  if (given !== undefined && !(given > 0 && given <= 60))
+    return usage(`--seconds is from above 0 to 60, not ${seconds}`);
+  return {
+    command: 'plugins',
+    flags,
+    action,
+    ids,
+    json,
+    force,
+    ...(given !== undefined && { seconds: given }),
+    ...(output !== undefined && { output }),
+  };
+}
+
+function configInvocation([command, ...rest]: readonly string[], flags: GlobalFlags, dryRun: boolean): Invocation {
   if (command === undefined) return { command: 'help', topic: 'config' };
   if (!configCommands.includes(command))
     return usage(`unknown command "config ${command}"${suggestion(command, configCommands)}`);
@@ -126,5 +216,6 @@ function configInvocation([command, ...rest]: readonly string[], flags: GlobalFl
     return { command: 'config explain', flags, key: rest[0]! };
   }
   if (rest.length > 0) return usage(`config ${command} takes no argument, and got "${rest[0]}"`);
+  if (command === 'reload') return { command: 'config reload', flags, dryRun };
   return { command: `config ${command}` as 'config default', flags };
 }

@@ -7,7 +7,7 @@ import type { Invocation } from './arguments.ts';
 import { prepare } from './plan.ts';
 import { builtinPluginDir, type ExitCode, type Streams } from './run.ts';
 
-type ConfigInvocation = Extract<Invocation, { command: `config ${string}` }>;
+type ConfigInvocation = Exclude<Extract<Invocation, { command: `config ${string}` }>, { command: 'config reload' }>;
 
 export function configCommand(invocation: ConfigInvocation, streams: Streams): ExitCode {
   const { flags } = invocation;

@@ -47,7 +47,7 @@ async function dispatch(invocation: Exclude<Invocation, { command: 'daemon' }>, 
       return 0;
     case 'publish': {
       const { publishStdin } = await import('./publish.ts');
-      const address = invocation.flags.address ?? (await loadConfig(invocation.flags)).grpc.address;
+      const address = await addressOf(invocation.flags);
       await publishStdin(address, invocation.namespace, invocation.topic);
       return 0;
     }
@@ -59,6 +59,18 @@ async function dispatch(invocation: Exclude<Invocation, { command: 'daemon' }>, 
       const { printPlan } = await import('./plan.ts');
       return printPlan(invocation.flags, streams);
     }
+    case 'plugins': {
+      if (invocation.action === 'test') {
+        const { testFolder } = await import('./test-folder.ts');
+        return testFolder(invocation.ids[0]!);
+      }
+      const { pluginsCommand } = await import('./plugins.ts');
+      return pluginsCommand(await addressOf(invocation.flags), invocation, streams);
+    }
+    case 'config reload': {
+      const { reloadConfig } = await import('./plugins.ts');
+      return reloadConfig(await addressOf(invocation.flags), invocation.dryRun, streams);
+    }
     default: {
       const { configCommand } = await import('./config.ts');
       return configCommand(invocation, streams);
@@ -66,7 +78,9 @@ async function dispatch(invocation: Exclude<Invocation, { command: 'daemon' }>, 
   }
 }
 
-async function loadConfig(flags: GlobalFlags) {
-  const config = await import('../config/index.ts');
-  return config.loadConfig(flags.config, flags);
+/** Of the daemon that runs: as it was told, or as the config it was started with tells. */
+async function addressOf(flags: GlobalFlags): Promise<string> {
+  if (flags.address !== undefined) return flags.address;
+  const { loadConfig } = await import('../config/index.ts');
+  return loadConfig(flags.config, flags).grpc.address;
 }

@@ -26,8 +26,8 @@ const askedByHealth = [
   'containerd.services.tasks.v1.Tasks',
 ];
 
-/** Runs until a signal ends it. Resolves with the exit code. */
-export async function runDaemon(flags: GlobalFlags): Promise<number> {
+/** Runs until a signal ends it. Resolves with the exit code. `watch`: plugins follow their folders. */
+export async function runDaemon(flags: GlobalFlags, watch: boolean): Promise<number> {
   const prepared = prepare(flags);
   const { config, plan: planned, pluginConfigs: configs, problems, leftOut, warnings } = prepared;
   if (problems.length > 0 || !planned.ok) throw new ProblemsError(problems);
@@ -103,7 +103,10 @@ export async function runDaemon(flags: GlobalFlags): Promise<number> {
   logger.write('info', `troupe successfully booted in ${(performance.now() / 1000).toFixed(3)}s`);
   sdNotify('READY=1');
 
+  const watching = watch ? await watchFolders(supervisor, redeployer, logger) : undefined;
+
   const signal = await ended;
+  watching?.close();
   logger.write('info', 'stopping', { signal });
   sdNotify('STOPPING=1');
   await supervisor.stop();
@@ -150,6 +153,18 @@ function endNow(logger: Logger, reason: string): void {
   logger.write('fatal', 'the daemon ends itself', { reason });
   // What was refused for it is told to its callers first.
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), 250);
+}
+
+async function watchFolders(supervisor: Supervisor, redeployer: Redeployer, logger: Logger) {
+  const { FolderWatch } = await import('./folder-watch.ts');
+  const builtin = join(installDir, 'plugins');
+  logger.write('info', 'plugins are reloaded when their files change');
+  return new FolderWatch({
+    folders: () => [builtin, ...redeployer.deployed.config.kernel.pluginDirs],
+    plugins: () => supervisor.units.map(({ id, manifest }) => ({ id, dir: manifest.dir })),
+    redeployer,
+    logger,
+  });
 }
 
 function signals(supervisor: Supervisor, redeployer: Redeployer, logger: Logger): Promise<string> {
