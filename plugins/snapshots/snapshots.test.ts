@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { SnapshotPrepare, SnapshotRemove } from 'troupe/proto/containerd/events/snapshot.ts';
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 import { type InProcess, inProcess, type Running } from '../../test/helpers/in-process.ts';
 import native from '../snapshotter-native/index.ts';
@@ -236,6 +237,17 @@ test('cleanup removes what nobody will ever record', async (t) => {
   await t.throwsAsync(client.cleanup({ snapshotter: 'nope' }), {
     message: 'snapshotter not loaded: nope: invalid argument',
   });
+});
+
+test('a snapshotter that cannot work on this machine is refused with its reason', async (t) => {
+  const { daemon, client } = await setUp(t);
+  const plugins = [{ id: 'io.containerd.snapshotter.v1.overlayfs', state: 'skipped', reason: 'mounting takes root' }];
+  daemon.serve(KernelDefinition, { list: () => ({ plugins }) });
+  const failure = (await t.throwsAsync(client.prepare({ snapshotter: 'overlayfs', key: 'a' }), {
+    instanceOf: Failure,
+    message: 'snapshotter not loaded: overlayfs: mounting takes root: invalid argument',
+  })) as Failure;
+  t.is(failure.code, 'InvalidArgument');
 });
 
 test('a parent can be given at commit where the snapshotter rebases', async (t) => {

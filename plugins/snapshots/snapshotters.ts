@@ -1,6 +1,6 @@
 /** The snapshotters of this daemon by name, as the snapshots service calls them. */
 import { type Client, Failure, type PluginContext } from 'troupe/plugin';
-import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
+import { KernelDefinition, type Plugin } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 
 export interface LoadedSnapshotter {
@@ -13,6 +13,8 @@ export interface LoadedSnapshotter {
 }
 
 const type = 'io.containerd.snapshotter.v1.';
+
+const isAbsent = (state: string): boolean => state === 'skipped' || state === 'disabled';
 
 export class Snapshotters {
   readonly #ctx: Pick<PluginContext, 'call'>;
@@ -47,26 +49,35 @@ export class Snapshotters {
         });
       return { name, client, rebase: capabilities.includes('rebase'), labels: new Map(labels) };
     } catch (error) {
-      if (Failure.is(error, 'Unimplemented') || (Failure.is(error, 'Unavailable') && !(await this.#planned(name)))) {
-        throw new Failure('InvalidArgument', `snapshotter not loaded: ${name}: invalid argument`, { cause: error });
-      }
-      throw error;
+      const absent = await this.#absence(name, error);
+      if (absent === undefined) throw error;
+      const text = `snapshotter not loaded: ${name}${absent === '' ? '' : `: ${absent}`}: invalid argument`;
+      throw new Failure('InvalidArgument', text, { cause: error });
     }
   }
 
   /** Names of those that work here, or will once they have been restarted. */
   async names(): Promise<string[]> {
-    const { plugins } = await this.#ctx.call(KernelDefinition).list({ ids: [] }, { timeoutMs: 10_000 });
+    const plugins = await this.#plugins();
     return plugins
-      .filter(({ id, state }) => id.startsWith(type) && state !== 'skipped' && state !== 'disabled')
+      .filter(({ id, state }) => id.startsWith(type) && !isAbsent(state))
       .map(({ id }) => id.slice(type.length));
   }
 
-  async #planned(name: string): Promise<boolean> {
+  async #plugins(): Promise<readonly Plugin[]> {
+    return (await this.#ctx.call(KernelDefinition).list({ ids: [] }, { timeoutMs: 10_000 })).plugins;
+  }
+
+  /** Why there is no such snapshotter: '' when nobody ever heard of it. Undefined: there is one, which `error` of a call to it is about. */
+  async #absence(name: string, error: unknown): Promise<string | undefined> {
+    if (!Failure.is(error, 'Unimplemented') && !Failure.is(error, 'Unavailable')) return undefined;
     try {
-      return (await this.names()).includes(name);
+      const plugin = (await this.#plugins()).find(({ id }) => id === `${type}${name}`);
+      if (plugin === undefined) return '';
+      if (isAbsent(plugin.state)) return plugin.reason;
     } catch {
-      return true;
+      // Nobody to ask: only what the bus itself says is known.
     }
+    return Failure.is(error, 'Unimplemented') ? '' : undefined;
   }
 }

@@ -21,6 +21,8 @@ test('with privilege, and for other failures, the words stay', (t) => {
   t.is(withoutPrivilege(denied, true), denied);
   const missing = new Failure('Unknown', 'exec: "sh": no such file or directory: unknown');
   t.is(withoutPrivilege(missing, false), missing);
+  const program = new Failure('Unknown', 'start failed: : fork/exec /x/shim: permission denied: unknown');
+  t.is(withoutPrivilege(program, false), program);
   const late = new Failure('DeadlineExceeded', 'permission denied: context deadline exceeded');
   t.is(withoutPrivilege(late, false), late);
 });

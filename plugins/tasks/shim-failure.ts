@@ -24,7 +24,8 @@ const words: Partial<Record<FailureCode, string>> = {
  */
 export function withoutPrivilege(failure: Failure, privileged = may.mount): Failure {
   if (privileged || failure.code !== 'Unknown') return failure;
-  if (!/permission denied|operation not permitted/i.test(failure.message)) return failure;
+  // A shim that may not be executed is another matter.
+  if (!/^(?!.*fork\/exec).*(permission denied|operation not permitted)/is.test(failure.message)) return failure;
   const words = failure.message.replace(/: unknown$/, '');
   const text = `${words}: this daemon may not mount, and containers take a daemon of root that may: permission denied`;
   return new Failure('PermissionDenied', text, { cause: failure });

@@ -23,7 +23,7 @@ import {
   utimensat,
 } from 'troupe/sys';
 import { type ByteString, toPath } from './name.ts';
-import { may } from './privilege.ts';
+import { may } from '../privilege/privilege.ts';
 
 const { S_IRUSR, S_IRWXU } = constants;
 

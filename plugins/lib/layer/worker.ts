@@ -17,7 +17,7 @@ import { diffLayer, NotPlain } from './diff.ts';
 import { LowerLayers } from './lower.ts';
 import { quote } from './name.ts';
 import { layersOf, type SnapshotMount, withDirectories, withMounted } from './mounts.ts';
-import { may } from './privilege.ts';
+import { may } from '../privilege/privilege.ts';
 import {
   type ApplyResult,
   type ApplyTask,

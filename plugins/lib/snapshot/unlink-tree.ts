@@ -7,7 +7,7 @@
  */
 import { closeSync, constants, openSync, readdirSync } from 'node:fs';
 import { AT_REMOVEDIR, fchmodat, fdPath, isErrno, renameat2, RENAME_NOREPLACE, unlinkat } from 'troupe/sys';
-import { may } from '../layer/privilege.ts';
+import { may } from '../privilege/privilege.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** How often a directory is emptied again because somebody put something new into it. */

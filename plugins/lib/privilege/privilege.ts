@@ -1,5 +1,5 @@
 /**
- * What this process may do to files beyond what their owner may (capabilities(7)), read once.
+ * What this process may do beyond what the owner of its files may (capabilities(7)), read once.
  *
  * A refusal of the kernel is passed over where it was to be expected, and an error where it was not. Expected is decided by capability and not by the user
  * id: root in a container has lost some, and in a user namespace has them all but over that namespace only (user_namespaces(7)): there it may not make
@@ -27,6 +27,8 @@ export interface Privileges {
   readonly trusted: boolean;
   /** Leave the marks of overlayfs: a device 0:0, and a trusted attribute. */
   readonly mark: boolean;
+  /** Mount, as far as capabilities go: a sandbox may refuse it all the same. */
+  readonly mount: boolean;
 }
 
 export const may: Privileges = privilegesOf(
@@ -43,6 +45,7 @@ export function privilegesOf(effective: bigint, initialNamespace: boolean): Priv
     capability: has(CAP_SETFCAP),
     trusted: has(CAP_SYS_ADMIN),
     mark: has(CAP_SYS_ADMIN) && has(CAP_MKNOD),
+    mount: has(CAP_SYS_ADMIN),
   };
 }
 
