@@ -103,7 +103,7 @@ export async function unpack(
       ahead.add(layer);
     } catch (error) {
       if (!Failure.is(error, 'FailedPrecondition')) throw error;
-      waited.set(layer, error.message);
+      waited.set(layer, error.message.replace(/^layer \S+: |; remove the snapshot.*$/g, ''));
       await snapshots.remove({ snapshotter, key: key(layer) }, call);
     }
   };

@@ -127,7 +127,10 @@ async function bringIn(client: GrpcClient, image: Image, storage: Storage): Prom
   const speed = `${megabytes(raw)} in ${unpacked.ms.toFixed(0)} ms, ${(raw / 1e3 / unpacked.ms).toFixed(0)} MB/s`;
   console.log(`  ${speed}, every diff id as the image says`);
   const { chain, waited } = unpacked.value;
-  for (const [{ what }, why] of waited) console.log(`  ${what} waited for the layer below: ${why}`);
+  for (const [why, layers] of Map.groupBy(waited.keys(), (layer) => waited.get(layer)!)) {
+    const which = layers.length === image.layers.length ? 'All' : layers.map(({ what }) => what).join(', ');
+    console.log(`  ${which} waited for the layer below: ${why}`);
+  }
   for (const [kind, count] of await omissions(client, snapshotter, chain)) {
     console.log(
       `  ${described[kind] ?? kind}: left out of ${count} snapshots, which say so in their label troupe/omitted`,

@@ -282,7 +282,7 @@ function readBackoff(table: TableReader | undefined): Manifest['backoff'] {
 }
 
 function readDeadlines(table: TableReader | undefined): Manifest['deadlines'] {
-  const deadlines = { startMs: table?.duration('start') ?? 10_000, stopMs: table?.duration('stop') ?? 5000 };
+  const deadlines = { startMs: table?.duration('start') ?? 60_000, stopMs: table?.duration('stop') ?? 5000 };
   table?.rest();
   return deadlines;
 }
