@@ -169,6 +169,7 @@ export class PluginHost {
       fatal: (reason) => this.#thread.notify({ t: 'fatal', id, reason }),
       records: openRecords(init.database, prefix, (request, options) => this.#commit(request, options)),
       call,
+      providers: ({ fullName }) => (this.router.routes[fullName] ?? []).map((provider) => provider.name),
       publish: async <T>(event: { namespace: string; topic: string; type: EventCodec<T>; message: T }) => {
         await events.publish(
           {

@@ -139,6 +139,8 @@ export interface PluginContext<Config = Record<string, unknown>> {
   readonly signal: AbortSignal;
   /** A typed client of the contract's only or public provider, or of the one called `name`. */
   call<D extends ServiceDefinition>(definition: D, options?: { name?: string }): Client<D>;
+  /** Names of the contract's providers, as they are planned now; an unnamed one is empty. */
+  providers(definition: ServiceDefinition): readonly string[];
   /** Publishes an event that no record goes with; those of records ride in their commit. */
   publish<T>(event: { namespace: string; topic: string; type: EventCodec<T>; message: T }): Promise<void>;
   /** One holder of `name` at a time over all plugins and generations; released by death. */

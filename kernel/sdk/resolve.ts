@@ -10,6 +10,8 @@ const entries: { readonly [name: string]: string } = {
   'troupe/plugin': 'kernel/sdk/index.ts',
   'troupe/sys': 'kernel/sys/index.ts',
   'troupe/ttrpc': 'kernel/ttrpc/index.ts',
+  'troupe/grpc-client': 'kernel/front/client.ts',
+  'troupe/testing': 'kernel/sdk/testing.ts',
 };
 
 /** URL of what a specifier of ours names; undefined for everybody else's. */

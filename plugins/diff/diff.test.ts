@@ -41,6 +41,7 @@ const config = {
   queue: 16,
   max_unpacked_bytes: 0,
   max_entries: 1000,
+  verify_timeout: 10_000,
 };
 const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 

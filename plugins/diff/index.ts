@@ -5,7 +5,9 @@ import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/c
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { Blobs } from './blobs.ts';
+import { throughDiffers } from './differs.ts';
 import { LayerPool } from '../lib/layer/pool.ts';
+import { Verifiers } from '../lib/verifier/verifiers.ts';
 import { OmissionRecords } from './omissions.ts';
 import { Scratch } from './scratch.ts';
 import { diffService } from './service.ts';
@@ -17,6 +19,7 @@ interface Config {
   readonly queue: number;
   readonly max_unpacked_bytes: number;
   readonly max_entries: number;
+  readonly verify_timeout: number;
 }
 
 const contentId = 'io.containerd.content.v1.content';
@@ -27,14 +30,19 @@ export default definePlugin<Config>({
     const scratch = new Scratch(join(ctx.state, 'mounts'), ctx.generation);
     const pool = new LayerPool({ threads: config.threads, queue: config.queue });
     const blobs = new Blobs(ctx.records, ctx.rootOf(contentId), ctx.call(ContentDefinition));
+    const walking = diffService(pool, blobs, {
+      scratch: () => scratch.directory(),
+      syncFs: config.sync_fs,
+      maxBytes: config.max_unpacked_bytes,
+      maxEntries: config.max_entries,
+      omissions: new OmissionRecords(ctx.records, ctx.call(SnapshotsDefinition), ctx.log),
+    });
     return {
       serve: {
-        [DiffDefinition.fullName]: diffService(pool, blobs, {
-          scratch: () => scratch.directory(),
-          syncFs: config.sync_fs,
-          maxBytes: config.max_unpacked_bytes,
-          maxEntries: config.max_entries,
-          omissions: new OmissionRecords(ctx.records, ctx.call(SnapshotsDefinition), ctx.log),
+        [DiffDefinition.fullName]: throughDiffers(walking, {
+          order: config.default,
+          ctx,
+          verifiers: new Verifiers(ctx, config.verify_timeout),
         }),
       },
       activate: () => scratch.clean(ctx.log),

@@ -183,6 +183,8 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
       stateOf: (id) => join(root, 'state', id),
       signal,
       call,
+      providers: ({ fullName }) =>
+        [...served.keys()].flatMap((key) => (key.startsWith(`${fullName} `) ? [key.slice(fullName.length + 1)] : [])),
       async publish({ namespace, topic, type, message }) {
         await call(EventsDefinition).publish(
           { topic, event: { typeUrl: type.$type, value: type.encode(message).finish() } },
