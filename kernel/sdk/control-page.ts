@@ -1,11 +1,11 @@
 /**
  * Memory that a worker and the kernel both see, so that the kernel can tell a busy thread from a dead one without a message.
  *
- *     i32[0]  beats      counts up every 50 ms while the event loop turns
+ *     i32[0]  beats      counts up every 100 ms while the event loop turns
  *     i32[1]  busy depth number of nested busy() sections the thread is in
  *     f64[1]  busy until milliseconds since the epoch by which the section has promised to end
  */
-export const beatMs = 50;
+export const beatMs = 100;
 export const pageBytes = 16;
 
 export function beats(page: SharedArrayBuffer): number {

@@ -30,7 +30,9 @@ const images = Plugin.fromPartial({
 async function setUp(t: ExecutionContext, plugins: Plugin[]) {
   const daemon = inProcess(t);
   const kernel = { plugins };
-  daemon.serve(KernelDefinition, { list: () => ({ ...kernel, serving: true }) });
+  daemon.serve(KernelDefinition, {
+    list: () => ({ ...kernel, serving: kernel.plugins.every(({ required, state }) => !required || state === 'ready') }),
+  });
   await daemon.add(system, { id: 'io.containerd.service.v1.introspection-service', config: { path: '/opt/x' } });
   return {
     daemon,
