@@ -28,6 +28,8 @@ export interface Both {
   /** A directory that both sides read, there for all tests of the file. */
   readonly fixtures: string;
   readonly daemon: Daemon;
+  /** Sockets of those that run, ours first; one where no containerd is installed. After the hooks before the tests. */
+  readonly addresses: () => readonly string[];
 }
 
 export interface ScriptOptions {
@@ -99,7 +101,8 @@ export function useBoth(test: TestFn): Both {
     );
     return { ours: ours!, theirs: theirs ?? ours! };
   };
-  return Object.assign(both, { fixtures, daemon });
+  const addresses = (): string[] => (compared ? [daemon.address, peer.address] : [daemon.address]);
+  return Object.assign(both, { fixtures, daemon, addresses });
 }
 
 async function transcript(
