@@ -68,34 +68,38 @@ export class Mix {
   readonly rounds = new Map<string, number>();
   readonly #turns: Turn[];
   readonly #running: Promise<void>[];
+  readonly #done = new Set<Turn>();
   #stopping = false;
 
   /** Starts at once. @param rounds of each client; default until stopped */
   constructor(ground: Ground, who: readonly Member[], epoch: number, seed: string, rounds = Number.POSITIVE_INFINITY) {
     this.#turns = who.map(({ name }) => new Turn(ground, name, epoch, seed, this.problems));
-    this.#running = who.map(({ name, client }, index) => this.#run(this.#turns[index]!, name, client, rounds));
+    this.#running = who.map(async ({ name, client }, index) => {
+      const turn = this.#turns[index]!;
+      await this.#run(turn, name, client, rounds);
+      this.#done.add(turn);
+    });
   }
 
   get total(): number {
     return [...this.rounds.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** All rounds are over. */
-  async finished(): Promise<void> {
+  /** All rounds are over, or what hangs is told and given up. */
+  async finished(limitMs = 120_000): Promise<void> {
+    const timer = setTimeout(() => {
+      for (const turn of this.#turns.filter((each) => !each.ended && !this.#done.has(each)))
+        turn.report(turn.busyWith, { code: 'DeadlineExceeded', message: `no answer within ${limitMs} ms` });
+      this.abandon();
+    }, limitMs);
     await Promise.all(this.#running);
+    clearTimeout(timer);
   }
 
   /** Lets every client finish the round that it is in. */
-  async stop(limitMs = 60_000): Promise<void> {
+  async stop(): Promise<void> {
     this.#stopping = true;
-    const timer = setTimeout(() => {
-      for (const turn of this.#turns)
-        if (!turn.ended)
-          turn.report('stop', { code: 'DeadlineExceeded', message: `a round is not over after ${limitMs} ms` });
-      this.abandon();
-    }, limitMs);
     await this.finished();
-    clearTimeout(timer);
     this.abandon();
   }
 

@@ -46,7 +46,7 @@ export async function cutOnce(rig: Rig, delay: number): Promise<readonly string[
   await sleep(delay);
   const problems = mix.problems.map(renderProblem);
   await cut(rig, () => rig.kill(mix));
-  return [...problems, ...(await startAndCheck(rig, { powerCut: true }))];
+  return [...problems, ...(await startAndCheck(rig))];
 }
 
 /** @throws Error when the file system itself is damaged by it */
@@ -59,5 +59,6 @@ async function cut(rig: Rig, kill: () => Promise<void>): Promise<void> {
   await rig.disk.unmount();
   rig.disk.verify();
   rig.disk.mount();
+  rig.tell({ say: 'power cut' });
   rmSync(rig.daemon.state, { recursive: true, force: true });
 }

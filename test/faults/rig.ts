@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { MNT_DETACH, unmountAll } from 'troupe/sys';
 import { run } from '../helpers/command.ts';
 import { Daemon } from '../helpers/daemon.ts';
+import type { Line } from './checker/oracle.ts';
 import { processes } from './checker/processes.ts';
 import { measureResources } from './checker/resources.ts';
 import type { Resources } from './checker/subject.ts';
@@ -39,6 +40,14 @@ export interface Verdict {
   readonly breaches: readonly string[];
 }
 
+/** Those that are not disposed yet. */
+const rigs = new Set<Rig>();
+
+/** For a run that is ended from outside. */
+export async function disposeAll(): Promise<void> {
+  await Promise.all([...rigs].map((rig) => rig.dispose()));
+}
+
 export class Rig {
   readonly dir: string;
   readonly ns = `faults-${randomBytes(4).toString('hex')}`;
@@ -55,8 +64,10 @@ export class Rig {
   readonly quiet: string[] = [];
   #daemon: Daemon | undefined;
   #mixes: Mix[] = [];
+  #disposed = false;
 
   constructor(options: RigOptions) {
+    rigs.add(this);
     this.#options = options;
     this.dir = mkdtempSync('/dev/shm/troupe-faults-');
     this.disk = new Disk(options.disk, join(this.dir, 'root'), options.bytes ?? 512 << 20);
@@ -85,12 +96,15 @@ export class Rig {
     return this.#daemon?.log ?? [];
   }
 
-  /** Begins the start of a daemon. Its umask is the most careless one: what it makes must not depend on it. */
-  launch(env: NodeJS.ProcessEnv = {}): Promise<Daemon> {
+  /** Begins the start of a daemon, when the one before is dead. Its umask is the most careless one: what it makes must not depend on it. */
+  async launch(env: NodeJS.ProcessEnv = {}): Promise<Daemon> {
     const { config } = this.#options;
+    await this.#daemon?.stop('SIGKILL');
+    if (this.#disposed) throw new Error('the run is over');
     this.#daemon = new Daemon(this.dir, { env, ...(config !== undefined && { config }) });
     const before = process.umask(0);
     try {
+      // Spawned before this returns; waiting for it is the caller's.
       return this.#daemon.start();
     } finally {
       process.umask(before);
@@ -149,6 +163,12 @@ export class Rig {
     if (problem !== undefined) throw new Error(`${name}: ${problem.call}: ${problem.code}: ${problem.message}`);
   }
 
+  /** Writes a line of its own into the oracle, after all that was said so far. */
+  tell(line: Line): void {
+    const name = `${String(++this.epoch).padStart(6, '0')}-rig.jsonl`;
+    writeFileSync(join(this.ground.oracle, name), `${JSON.stringify(line)}\n`, { flush: true });
+  }
+
   mix(who: readonly Member[], rounds?: number): Mix {
     const mix = new Mix(this.ground, who, ++this.epoch, this.#options.seed, rounds);
     this.#mixes.push(mix);
@@ -163,7 +183,7 @@ export class Rig {
   }
 
   /** Runs the checker beside the daemon. @throws Error when it cannot look */
-  async check(options: { powerCut?: boolean; empty?: boolean; settleSeconds?: number } = {}): Promise<Verdict> {
+  async check(options: { empty?: boolean; settleSeconds?: number } = {}): Promise<Verdict> {
     const { daemon, ground } = this;
     const flags = [
       ...['--root', daemon.root, '--state', daemon.state, '--address', daemon.address, '--pid', String(daemon.pid)],
@@ -179,7 +199,6 @@ export class Rig {
       ],
       ...['--settle', String(options.settleSeconds ?? 30)],
       ...(this.baseline === undefined ? [] : ['--baseline', `${this.baseline.descriptors}:${this.baseline.threads}`]),
-      ...(options.powerCut ? ['--power-cut'] : []),
       ...(options.empty ? ['--empty'] : []),
     ];
     const { code, signal, stdout, stderr } = await run(process.execPath, [checker, ...flags], { timeoutMs: 180_000 });
@@ -189,6 +208,8 @@ export class Rig {
 
   /** Takes everything of this run away, whatever state it is in. */
   async dispose(): Promise<void> {
+    this.#disposed = true;
+    rigs.delete(this);
     for (const mix of this.#mixes) mix.abandon();
     await this.#daemon?.stop('SIGKILL');
     const shims = processes().filter(({ argv }) => argv[0]?.includes('shim') && argv.includes(this.ground.address));

@@ -26,6 +26,7 @@ import { makeImages } from './images.ts';
 import { killRuns } from './kill.ts';
 import { powerRuns } from './power.ts';
 import { Report } from './report.ts';
+import { disposeAll } from './rig.ts';
 
 const { values } = parseArgs({
   options: {
@@ -50,6 +51,12 @@ if (process.getuid?.() !== 0) {
 const wanted = (name: string): boolean => values.only.length === 0 || values.only.includes(name);
 const seed = Number(values.seed);
 const count = (whole: number): number => (values.runs === undefined ? whole : Number(values.runs));
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    void disposeAll().finally(() => process.exit(1));
+  });
+}
 
 const directory = mkdtempSync('/dev/shm/troupe-fault-images-');
 const report = new Report(values.logs);

@@ -57,6 +57,8 @@ export class Turn {
   readonly #processes = new Set<ChildProcess>();
   #count = 0;
   #ended = false;
+  /** The call that it waits for. */
+  busyWith = '';
 
   readonly content;
   readonly images;
@@ -128,6 +130,7 @@ export class Turn {
 
   async #ask<T>(call: string, wants: readonly Want[], whole: boolean, work: () => Promise<T>): Promise<T> {
     const n = this.#oracle.ask(call, wants, whole);
+    this.busyWith = call;
     try {
       const result = await work();
       if (!this.#ended) this.#oracle.done(n);
@@ -143,6 +146,7 @@ export class Turn {
 
   /** A call that changes nothing, or nothing that the oracle knows. */
   async call<T>(call: string, work: () => Promise<T>): Promise<T> {
+    this.busyWith = call;
     try {
       return await work();
     } catch (error) {

@@ -15,7 +15,7 @@ export function checkAcknowledged(picture: Picture): Breach[] {
   const found = objects(picture);
   for (const [object, possible] of picture.oracle.possible) {
     const actual = found.get(object);
-    if (possible.some((state) => agrees(object, state, actual, picture.powerCut))) continue;
+    if (possible.some((state) => agrees(object, state, actual))) continue;
     const wanted = possible.map((state) => JSON.stringify(brief(state))).join(' or ');
     lost.breach(object, `clients were told ${wanted}, there is ${JSON.stringify(actual ?? null)}`);
   }
@@ -25,8 +25,7 @@ export function checkAcknowledged(picture: Picture): Breach[] {
       phantoms.breach(object, 'nobody asked for it');
   }
   for (const { call, wants, before } of picture.oracle.doubts) {
-    const holds = (state: State, index: number) =>
-      agrees(wants[index]!.object, state, found.get(wants[index]!.object), picture.powerCut);
+    const holds = (state: State, index: number) => agrees(wants[index]!.object, state, found.get(wants[index]!.object));
     const after = wants.every(({ state }, index) => holds(state, index));
     const untouched = before.every((states, index) => states.some((state) => holds(state, index)));
     if (!after && !untouched) lost.breach(wants.map(({ object }) => object).join(' and '), `${call} was half done`);
@@ -59,9 +58,8 @@ const promised: Readonly<Record<string, readonly string[]>> = {
   task: ['pid'],
 };
 
-function agrees(object: string, wanted: State, actual: Found | undefined, powerCut: boolean): boolean {
+function agrees(object: string, wanted: State, actual: Found | undefined): boolean {
   const kind = object.slice(0, object.indexOf('/'));
-  if (kind === 'ingest' && powerCut && (wanted !== null || actual === undefined)) return true;
   if (wanted === null || actual === undefined) return wanted === null && actual === undefined;
   if (kind === 'ingest')
     return Number(actual.offset) >= Number(wanted.min) && Number(actual.offset) <= Number(wanted.max);

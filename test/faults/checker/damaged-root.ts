@@ -117,7 +117,6 @@ export function useRoot(t: ExecutionContext): DamagedRoot {
       namespaces: [],
       oracle: new Folding().add(lines),
       fixtures: { images: [], loose: [] },
-      powerCut: false,
       empty: false,
       baseline: undefined,
       listing,

@@ -2,7 +2,7 @@
  * The judge of a fault run: a program of its own that shares no code with the daemon, and looks at what a client and what an operator can see.
  *
  *     main.ts --root R --state S --address A --pid P --oracle DIR --fixtures FILE
- *             [--namespace NS]… [--baseline FDS:THREADS] [--power-cut] [--empty] [--settle SECONDS]
+ *             [--namespace NS]… [--baseline FDS:THREADS] [--empty] [--settle SECONDS]
  *
  *      1  no acknowledged record is lost            7  shims, bundles, runc's states and cgroups are the tasks'; no zombie, no runc
  *      2  nothing is there that nobody asked for     8  long-running containers kept their process, and count without a gap
@@ -31,7 +31,6 @@ const { values } = parseArgs({
     namespace: { type: 'string', multiple: true, default: [] },
     baseline: { type: 'string' },
     empty: { type: 'boolean', default: false },
-    'power-cut': { type: 'boolean', default: false },
     settle: { type: 'string', default: '10' },
   },
 });
@@ -51,7 +50,6 @@ try {
       namespaces: values.namespace,
       oracle: readOracle(oracle),
       fixtures: readFixtures(fixtures),
-      powerCut: values['power-cut'],
       empty: values.empty,
       baseline: descriptors && threads ? { descriptors, threads } : undefined,
     },

@@ -5,6 +5,7 @@
  *     {"n":7,"say":"done"}                 written after the reply
  *     {"n":8,"say":"refused","why":…}      the daemon said no
  *     {"n":9,"say":"lost","why":…}         no answer came: it may have happened or not
+ *     {"say":"power cut"}                 written by the run: of what was not committed nothing was promised
  *
  * `state` null is "not there". An object belongs to one client, which asks for one thing after another.
  */
@@ -30,6 +31,7 @@ export type Line =
       readonly whole: boolean;
     }
   | { readonly n: number; readonly say: 'done' }
+  | { readonly say: 'power cut' }
   | { readonly n: number; readonly say: 'refused' | 'lost'; readonly why: string };
 
 /** The states that an object may be in, given all that was said. One: it was acknowledged. */
@@ -79,10 +81,19 @@ export class Folding implements Oracle {
         if (doubt === undefined) continue;
         this.#doubts.delete(doubt);
         for (const { object, state } of doubt.wants) this.possible.set(object, [state]);
-      }
+      } else if (line.say === 'power cut') this.#cut();
       // Refused and lost: it was asked for, so it may have happened; the states stay as many as they are.
     }
     return this;
+  }
+
+  /** Ingests may have shrunk, or be gone; one that is known to be gone does not come back. */
+  #cut(): void {
+    for (const [object, states] of this.possible) {
+      if (!object.startsWith('ingest/') || states.every((state) => state === null)) continue;
+      const max = Math.max(...states.map((state) => Number(state?.max ?? 0)));
+      this.possible.set(object, [null, { min: 0, max }]);
+    }
   }
 
   #ask(call: string, wants: readonly Want[], whole: boolean): Doubt {

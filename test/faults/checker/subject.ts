@@ -13,8 +13,6 @@ export interface Subject {
   readonly namespaces: readonly string[];
   readonly oracle: Oracle;
   readonly fixtures: Fixtures;
-  /** Of what was not synced nothing was promised: offsets of ingests may have shrunk. */
-  readonly powerCut: boolean;
   /** Clients have removed everything: whatever is still there has leaked. */
   readonly empty: boolean;
   /** Descriptors and threads of the daemon when it had nothing to do. */

@@ -28,11 +28,15 @@ export async function clearAll(turn: Turn): Promise<void> {
     await turn.leases.create({ id: 'last', labels: {} });
     await turn.leases.delete({ id: 'last', sync: true });
   });
-  const digests: string[] = [];
-  for await (const { info } of turn.content.list({ filters: [] })) digests.push(...info.map((each) => each.digest));
-  for (const digest of digests) {
-    const wants = [{ object: turn.object('content', digest), state: null }];
-    await turn.ask('content.delete', wants, () => unlessGone(turn.content.delete({ digest })));
+  // The second one is the sharers', who have nothing else in it.
+  for (const namespace of [turn.ground.ns, `${turn.ground.ns}-b`]) {
+    const digests: string[] = [];
+    for await (const { info } of turn.content.list({ filters: [] }, { namespace }))
+      digests.push(...info.map((each) => each.digest));
+    for (const digest of digests) {
+      const wants = [{ object: `content/${namespace}/${digest}`, state: null }];
+      await turn.ask('content.delete', wants, () => unlessGone(turn.content.delete({ digest }, { namespace })));
+    }
   }
 }
 
