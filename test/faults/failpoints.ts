@@ -37,7 +37,7 @@ const likely: readonly (readonly [prefix: string, counts: Readonly<Record<string
   ['snapshotter.', { snapshots: 2 }],
   ['diff.diff.', { diffs: 1 }],
   ['diff.', { imports: 1 }],
-  ['tasks.', { containers: 1 }],
+  ['tasks.', { containers: 1, orphans: 1 }],
   ['records.checkpoint.', { heavy: 1 }],
   ['', { sundries: 2, contents: 1, leases: 1 }],
 ];
@@ -51,6 +51,7 @@ const everybody = {
   sundries: 1,
   heavy: 1,
   diffs: 1,
+  orphans: 1,
   sharers: 1,
 };
 /** Only a root that nothing has been written to comes by here. */

@@ -7,6 +7,7 @@ import { diffs } from './clients/diffs.ts';
 import { heavy } from './clients/heavy.ts';
 import { imports } from './clients/imports.ts';
 import { leases } from './clients/leases.ts';
+import { orphans } from './clients/orphans.ts';
 import { runs } from './clients/runs.ts';
 import { sharers } from './clients/sharers.ts';
 import { snapshots } from './clients/snapshots.ts';
@@ -31,6 +32,7 @@ const kinds: Readonly<Record<string, Client>> = {
   runs,
   sundries,
   heavy,
+  orphans,
   diffs,
   sharers,
   undertaker,

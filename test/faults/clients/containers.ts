@@ -27,7 +27,7 @@ export async function containers(turn: Turn): Promise<void> {
 }
 
 /** Makes everything up to the task, which waits to be started. @returns the pid */
-async function create(turn: Turn, id: string, args: readonly string[], stdout: string): Promise<number> {
+export async function create(turn: Turn, id: string, args: readonly string[], stdout: string): Promise<number> {
   const { ns, base } = turn.ground;
   const { mounts } = await turn.ask(
     'snapshots.prepare',
