@@ -24,6 +24,7 @@ import type {
   PluginInstance,
   ServiceDefinition,
 } from './plugin.ts';
+import { messageWithPlace } from './place.ts';
 import { Skip } from './plugin.ts';
 import type { HostedPlugin, PluginStats, StartOutcome, ToKernel, WorkerInit } from './protocol.ts';
 import { openRecords } from './reader.ts';
@@ -70,7 +71,8 @@ export class PluginHost {
 
   async load(): Promise<void> {
     const { id, dir } = this.#plugin;
-    const module: { default?: PluginDefinition } = await import(pathToFileURL(join(dir, 'index.ts')).href);
+    const url = pathToFileURL(join(dir, 'index.ts')).href;
+    const module: { default?: PluginDefinition } = await import(url).catch((error: unknown) => this.#place(error));
     if (typeof module.default?.start !== 'function') {
       throw new Failure('InvalidArgument', `plugin ${id}: index.ts has no default export made by definePlugin`);
     }
@@ -85,7 +87,7 @@ export class PluginHost {
       this.#instance = await definition.start(this.#context());
     } catch (error) {
       if (error instanceof Skip) return { t: 'skipped', reason: error.message };
-      throw error;
+      this.#place(error);
     }
     for (const [contract, service] of Object.entries(this.#instance.serve)) {
       const known = this.#instance.definitions?.find((each) => each.fullName === contract);
@@ -95,8 +97,18 @@ export class PluginHost {
   }
 
   async activate(state: unknown): Promise<void> {
-    await this.#instance?.activate?.(state);
+    try {
+      await this.#instance?.activate?.(state);
+    } catch (error) {
+      this.#place(error);
+    }
     this.dispatcher.resume();
+  }
+
+  /** What the kernel is told of an error is its message: the place goes with it, which only here is known. */
+  #place(error: unknown): never {
+    if (error instanceof Failure) throw error;
+    throw new Failure('Unknown', messageWithPlace(error, this.#plugin.dir), { cause: error });
   }
 
   async suspend(quiesceMs: number): Promise<unknown> {
