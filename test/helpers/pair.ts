@@ -48,14 +48,16 @@ export class Containerd implements Server {
   readonly state: string;
   readonly address: string;
   readonly log: string[] = [];
+  readonly #config: string;
   #child: ChildProcess | undefined;
   #exit: Promise<unknown> = Promise.resolve();
 
-  constructor(dir: string) {
+  constructor(dir: string, config = '') {
     this.dir = dir;
     this.root = join(dir, 'root');
     this.state = join(dir, 'state');
     this.address = join(dir, 'ctrd.sock');
+    this.#config = config;
   }
 
   get pid(): number {
@@ -77,7 +79,7 @@ address = ${JSON.stringify(this.address)}
 address = ${JSON.stringify(`${this.address}.ttrpc`)}
 [plugins."io.containerd.internal.v1.opt"]
 path = ${JSON.stringify(join(this.dir, 'opt'))}
-${collectOnDemand('io.containerd.gc.v1.scheduler')}`,
+${collectOnDemand('io.containerd.gc.v1.scheduler')}${this.#config}`,
     );
     const child = spawn('containerd', ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child = child;
@@ -420,8 +422,8 @@ export interface Pair {
   readonly daemon: Daemon;
 }
 
-/** Declares the hooks of a file: the pair starts before its tests and ends, leaving nothing, after them. */
-export function usePair(): Pair {
+/** Declares the hooks of a file: the pair starts before its tests and ends, leaving nothing, after them. `config`: tables that both sides take. */
+export function usePair(config = ''): Pair {
   const reason = whyNoContainers();
   if (reason !== undefined) {
     return {
@@ -437,7 +439,7 @@ export function usePair(): Pair {
   // A user namespace's root must get to its bundle.
   chmodSync(dir, 0o711);
   const daemon = new Daemon(join(dir, 'troupe'), {
-    config: `version = 3\n${collectOnDemand('troupe.records.v1.records')}`,
+    config: `version = 3\n${collectOnDemand('troupe.records.v1.records')}${config}`,
   });
   const archive = join(dir, 'image.tar');
   const servers: { readonly name: Side['name']; readonly server: Server }[] = [{ name: 'troupe', server: daemon }];
@@ -447,7 +449,7 @@ export function usePair(): Pair {
     writeOciArchive(archive, imageLayout({ layers: [busyboxLayer, upperLayer], compression: 'none' }), imageName);
     const version = await run('containerd', ['--version']).catch(() => undefined);
     if (version !== undefined && / v?1\.6\./.test(version.stdout)) {
-      servers.push({ name: 'containerd', server: new Containerd(join(dir, 'containerd')) });
+      servers.push({ name: 'containerd', server: new Containerd(join(dir, 'containerd'), config) });
     }
     await Promise.all(servers.map(({ server }) => server.start()));
   });
