@@ -62,7 +62,7 @@ export class Failure extends Error {
         return new Failure('ResourceExhausted', `too many open files: ${thrown.message}`, { cause: thrown });
       return new Failure('Unknown', thrown.message, { cause: thrown });
     }
-    return new Failure('Unknown', String(thrown));
+    return new Failure('Unknown', textOf(thrown));
   }
 
   static fromRecord(record: FailureRecord): Failure {
@@ -75,5 +75,14 @@ export class Failure extends Error {
 
   static is(thrown: unknown, code: FailureCode): thrown is Failure {
     return thrown instanceof Failure && thrown.code === code;
+  }
+}
+
+/** Anything may be thrown, also what cannot be made a text. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return 'something was thrown that is no error and has no text';
   }
 }

@@ -5,6 +5,7 @@
  *     const plugin = await startPlugin(import.meta.dirname, { config: { greeting: 'Hi' } });
  *     const hello = plugin.client<{ hello(request: object): Promise<{ text: string }> }>('example.hello.v1.Hello');
  */
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -34,6 +35,8 @@ export interface StartOptions {
   /** Values beside the defaults of the manifest, as the plugin receives them. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly provide?: readonly Provided[];
+  /** Where the plugin may keep files; default: nowhere that exists. */
+  readonly root?: string;
 }
 
 export interface TestedPlugin {
@@ -51,6 +54,7 @@ export interface TestedPlugin {
 
 export async function startPlugin(dir: string, options: StartOptions = {}): Promise<TestedPlugin> {
   const manifest = loadManifest(dir);
+  const { root = '/nonexistent' } = options;
   const module: { default: PluginDefinition } = await import(pathToFileURL(join(dir, 'index.ts')).href);
   const log: { level: string; message: string; fields?: unknown }[] = [];
   const published: { namespace: string; topic: string; message: unknown }[] = [];
@@ -71,12 +75,12 @@ export async function startPlugin(dir: string, options: StartOptions = {}): Prom
     generation: ++generation,
     config,
     log: logTo(log),
-    daemon: daemonInfo(dir),
+    daemon: daemonInfo(root),
     timeouts: {},
-    root: join(dir, 'root'),
-    state: join(dir, 'state'),
-    rootOf: (id) => join(dir, 'root', id),
-    stateOf: (id) => join(dir, 'state', id),
+    root: join(root, 'root', manifest.id),
+    state: join(root, 'state', manifest.id),
+    rootOf: (id) => join(root, 'root', id),
+    stateOf: (id) => join(root, 'state', id),
     signal: stopped.signal,
     call: (definition, { name } = {}) => clientOf(definition, () => provided(definition.fullName, name), manifest.id),
     providers: ({ fullName }) =>
@@ -89,9 +93,7 @@ export async function startPlugin(dir: string, options: StartOptions = {}): Prom
     get records(): never {
       throw new Failure('Unavailable', 'there are no records in this test: unavailable');
     },
-    spawn() {
-      throw new Failure('Unavailable', 'there are no processes in this test: unavailable');
-    },
+    spawn: (file, args, spawning = {}) => spawn(file, args, spawning),
     fatal(reason) {
       throw new Failure('Internal', `the daemon would end itself: ${reason}`);
     },
