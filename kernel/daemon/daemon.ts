@@ -107,6 +107,7 @@ export async function runDaemon(flags: GlobalFlags, watch: boolean): Promise<num
 
   const signal = await ended;
   watching?.close();
+  redeployer.close();
   logger.write('info', 'stopping', { signal });
   sdNotify('STOPPING=1');
   await supervisor.stop();

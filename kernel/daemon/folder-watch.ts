@@ -29,6 +29,7 @@ export class FolderWatch {
   readonly #watchers = new Map<string, FSWatcher>();
   readonly #changed = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
+  #closed = false;
   #working: Promise<void> = Promise.resolve();
 
   constructor(options: FolderWatchOptions) {
@@ -37,6 +38,7 @@ export class FolderWatch {
   }
 
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
@@ -77,6 +79,7 @@ export class FolderWatch {
       return !known.some(({ dir }) => within(path, dir)) && /\/(plugin\.toml|index\.ts)$/.test(path);
     });
     for (const { id } of concerned) {
+      if (this.#closed) return;
       try {
         const { outcome, reason, generation, totalMs } = await redeployer.reload(id, false);
         if (outcome === 'unchanged') continue;
@@ -87,8 +90,9 @@ export class FolderWatch {
       }
     }
     // A new plugin, or one that was left out and has been mended.
-    if (nobodys.length > 0) await redeployer.reloadConfig(false).catch((error) => logger.write('error', String(error)));
-    this.#look();
+    if (nobodys.length > 0 && !this.#closed)
+      await redeployer.reloadConfig(false).catch((error) => logger.write('error', String(error)));
+    if (!this.#closed) this.#look();
   }
 }
 

@@ -39,6 +39,7 @@ export class Redeployer implements Redeploy {
   /** Plugins that keep records, as of the start: their tables were made then. */
   readonly #recorded: ReadonlySet<string>;
   #busy: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   constructor(deployed: Deployed, options: RedeployOptions) {
     this.#deployed = deployed;
@@ -51,7 +52,13 @@ export class Redeployer implements Redeploy {
     return this.#deployed;
   }
 
+  /** Nothing is changed any more: what stops must not be started again. */
+  close(): void {
+    this.#closed = true;
+  }
+
   reload(id: string, force: boolean): Promise<ReloadOutcome> {
+    this.#open();
     const unit = this.#unit(id);
     const { file } = unit.manifest;
     let manifest: Manifest;
@@ -65,6 +72,11 @@ export class Redeployer implements Redeploy {
     }
     if (unit.serving !== undefined && isDeepStrictEqual(manifest, unit.manifest)) return unit.reload({ force });
     return this.#exclusively(() => this.#reloadWith(id, manifest, force));
+  }
+
+  /** @throws Failure Unavailable when the daemon stops */
+  #open(): void {
+    if (this.#closed) throw new Failure('Unavailable', 'the daemon stops: unavailable');
   }
 
   /** @throws Failure NotFound, which says more of one that was left out */
@@ -205,7 +217,10 @@ export class Redeployer implements Redeploy {
 
   /** One change at a time: each begins from what the one before has made. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#busy.then(work);
+    const turn = this.#busy.then(() => {
+      this.#open();
+      return work();
+    });
     this.#busy = turn.catch(() => undefined);
     return turn;
   }
