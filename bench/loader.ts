@@ -30,6 +30,7 @@ export async function load(
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
   await new Promise((resolve) => child.once('close', resolve));
   const result = JSON.parse(Buffer.concat(chunks).toString()) as Load;
-  if (result.failures > 0) throw new Error(`${result.failures} of ${result.calls} calls of ${method} failed: ${result.failed}`);
+  if (result.failures > 0)
+    throw new Error(`${result.failures} of ${result.calls} calls of ${method} failed: ${result.failed}`);
   return result;
 }
