@@ -14,6 +14,7 @@ test('one generation after the other has the file, and an old one can have it ba
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
   const log = { debug() {}, info() {}, warn() {}, error() {} };
   const config = {
+    content_sharing_policy: 'shared',
     startup_delay: 1000,
     pause_threshold: 0.02,
     deletion_threshold: 0,
