@@ -17,6 +17,8 @@ export interface DaemonOptions {
   /** A directory that is kept from one daemon to the next; default a fresh one. */
   readonly dir?: string;
   readonly args?: readonly string[];
+  /** A command that starts it, with its arguments. */
+  readonly prefix?: readonly string[];
 }
 
 export class Daemon {
@@ -46,9 +48,11 @@ export class Daemon {
     mkdirSync(this.dir, { recursive: true });
     const config = join(this.dir, 'config.toml');
     writeFileSync(config, this.#options.config ?? 'version = 3\n');
+    const [program = launcher, ...before] = [...(this.#options.prefix ?? []), launcher];
     const child = spawn(
-      launcher,
+      program,
       [
+        ...before,
         '--config',
         config,
         '--address',

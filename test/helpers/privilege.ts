@@ -65,6 +65,13 @@ export function needing(...needs: readonly Need[]): Declare & { readonly serial:
 export const rootTest = needing('root', 'mount');
 
 /**
+ * What goes in front of a command that is to run without privilege: nothing for who has none; for root setpriv(1), which leaves it the user id and no
+ * capability, so that it can still read a checkout that only root may.
+ */
+export const withoutPrivilege: readonly string[] =
+  process.geteuid?.() === 0 ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--'] : [];
+
+/**
  * A directory on a memory file system of its own for the tests of one file, removed after them. Where nothing can be mounted, on one that is there: what a
  * test says about owners, devices and sizes of the file system needs `rootTest` as well.
  *

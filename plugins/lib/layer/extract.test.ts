@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Failure } from 'troupe/plugin';
 import { AT_FDCWD, fstatat, lgetxattr, lsetxattr, makedev, mkfifo, mknodat, utimensat } from 'troupe/sys';
-import { lacking, needing, rootTest } from '../../../test/helpers/privilege.ts';
+import { lacking, needing, rootTest, withoutPrivilege } from '../../../test/helpers/privilege.ts';
 import { archive, base256, type Crafted, entry, header, pax } from '../tar/craft.ts';
 import { inventory } from './inventory.ts';
 import { scratch, unpack } from './scratch.ts';
@@ -469,41 +469,32 @@ needing(
   t.regex(failure.message, /^layer x: entry "l64999": EMLINK: .*: failed precondition$/);
 });
 
-/** Who has no privilege: the user of these tests, or if that is root somebody else, who must be able to read this checkout. */
-const nobody = isRoot ? { uid: 65_534, gid: 65_534 } : {};
-const readable = spawnSync('test', ['-r', join(import.meta.dirname, 'apply.ts')], nobody).status === 0;
-const unprivileged = readable ? test : test.skip;
-unprivileged(
-  `without privilege, what may not be done is left out and told${readable ? '' : ' (needs a checkout that others can read)'}`,
-  (t) => {
-    const { path, root } = scratch(t);
-    writeFileSync(
-      join(path, 'layer.tar'),
-      archive(
-        entry(dir('d', { uid: 5, mode: 0o711 })),
-        pax({ 'SCHILY.xattr.security.capability': cap20 }),
-        entry(file('d/f', 'x', { uid: 5, gid: 6, mode: 0o4755 })),
-        entry({ name: 'null', type: '3', devMajor: 1, devMinor: 3 }),
-        entry({ name: 'pipe', type: '6' }),
-        entry(dir('closed', { mode: 0o555 })),
-        entry(file('closed/secret', 'x', { mode: 0 })),
-        entry(file('closed/gone', 'x')),
-      ),
-    );
-    writeFileSync(
-      join(path, 'above.tar'),
-      archive(
-        entry(file('closed/more', 'x')),
-        entry(file('closed/.wh.gone')),
-        entry(dir('gone', { mode: 0 })),
-        entry(dir('gone/deeper', { mode: 0 })),
-        entry(file('gone', 'now a file')),
-      ),
-    );
-    if (isRoot) chownSync(root, 65_534, 65_534);
-    chmodSync(path, 0o755);
-    for (const name of ['layer.tar', 'above.tar']) chmodSync(join(path, name), 0o644);
-    const code = `
+test('without privilege, what may not be done is left out and told', (t) => {
+  const { path, root } = scratch(t);
+  writeFileSync(
+    join(path, 'layer.tar'),
+    archive(
+      entry(dir('d', { uid: 5, mode: 0o711 })),
+      pax({ 'SCHILY.xattr.security.capability': cap20 }),
+      entry(file('d/f', 'x', { uid: 5, gid: 6, mode: 0o4755 })),
+      entry({ name: 'null', type: '3', devMajor: 1, devMinor: 3 }),
+      entry({ name: 'pipe', type: '6' }),
+      entry(dir('closed', { mode: 0o555 })),
+      entry(file('closed/secret', 'x', { mode: 0 })),
+      entry(file('closed/gone', 'x')),
+    ),
+  );
+  writeFileSync(
+    join(path, 'above.tar'),
+    archive(
+      entry(file('closed/more', 'x')),
+      entry(file('closed/.wh.gone')),
+      entry(dir('gone', { mode: 0 })),
+      entry(dir('gone/deeper', { mode: 0 })),
+      entry(file('gone', 'now a file')),
+    ),
+  );
+  const code = `
     import { openSync, readFileSync } from 'node:fs';
     import { applyLayer } from ${JSON.stringify(import.meta.resolve('./apply.ts'))};
     async function* source(name) { yield readFileSync(${JSON.stringify(path)} + '/' + name); }
@@ -512,16 +503,13 @@ unprivileged(
       console.log(omitted.join());
     }
   `;
-    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
-      ...nobody,
-      encoding: 'utf8',
-    });
-    t.is(stdout.trim(), 'ownership,xattr,device,mode\nownership,mode', stderr);
-    t.deepEqual(readdirSync(root).sort(), ['closed', 'd', 'gone', 'pipe']);
-    t.deepEqual(readdirSync(join(root, 'closed')).sort(), ['more', 'secret']);
-    t.is(lstatSync(join(root, 'closed')).mode & 0o7777, 0o755);
-    t.is(lstatSync(join(root, 'closed/secret')).mode & 0o7777, 0o400);
-    const status = lstatSync(join(root, 'd/f'));
-    t.deepEqual([status.uid, status.mode & 0o7777], [isRoot ? 65_534 : process.geteuid!(), 0o4755]);
-  },
-);
+  const [command, ...args] = [...withoutPrivilege, process.execPath, '--input-type=module', '-e', code] as [string];
+  const { stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+  t.is(stdout.trim(), 'ownership,xattr,device,mode\nownership,mode', stderr);
+  t.deepEqual(readdirSync(root).sort(), ['closed', 'd', 'gone', 'pipe']);
+  t.deepEqual(readdirSync(join(root, 'closed')).sort(), ['more', 'secret']);
+  t.is(lstatSync(join(root, 'closed')).mode & 0o7777, 0o755);
+  t.is(lstatSync(join(root, 'closed/secret')).mode & 0o7777, 0o400);
+  const status = lstatSync(join(root, 'd/f'));
+  t.deepEqual([status.uid, status.mode & 0o7777], [process.geteuid!(), 0o4755]);
+});
