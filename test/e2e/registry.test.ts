@@ -32,7 +32,7 @@ test.before(async () => {
 test.after.always(() => Promise.all([registries.ours.stop(), registries.theirs.stop()]));
 
 /** What ctr says when its table of progress was being filled as the work ended. */
-const canceled = /^time=.* msg="failed to get content info" error="context canceled"\n/gm;
+const canceled = /^time=.* msg="(?:failed to get content info|active check failed)" error="context canceled"\n/gm;
 
 /** A script with `$REG`: the registry's host, and its port. */
 function withRegistry(t: ExecutionContext, script: string): Promise<Transcripts> {

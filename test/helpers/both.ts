@@ -131,7 +131,12 @@ async function transcript(
   };
   let text = '';
   for (const line of commands(script)) {
-    const { code, signal, stdout, stderr } = await run('sh', ['-c', line], { cwd: out, env });
+    // What hangs is ended with all that it started, or its output would never end.
+    const { code, signal, stdout, stderr } = await run('timeout', ['-s', 'KILL', '60', 'sh', '-c', line], {
+      cwd: out,
+      env,
+      timeoutMs: 90_000,
+    });
     text += `$ ${line}\n${ended(stdout)}${ended(stderr)}${code === 0 ? '' : `exit ${code ?? signal}\n`}`;
   }
   text = (options.plain ?? ((same) => same))(plain(text, side, out, fixtures), side.name);
