@@ -52,13 +52,13 @@ const wanted = (name: string): boolean => values.only.length === 0 || values.onl
 const seed = Number(values.seed);
 const count = (whole: number): number => (values.runs === undefined ? whole : Number(values.runs));
 
+const directory = mkdtempSync('/dev/shm/troupe-fault-images-');
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
+    rmSync(directory, { recursive: true, force: true });
     void disposeAll().finally(() => process.exit(1));
   });
 }
-
-const directory = mkdtempSync('/dev/shm/troupe-fault-images-');
 const report = new Report(values.logs);
 try {
   const images = makeImages(join(directory, 'images'), 3);
