@@ -42,5 +42,6 @@ export function configCommand(invocation: ConfigInvocation, streams: Streams): E
 function builtinManifests() {
   const { manifests, problems } = loadManifests(builtinPluginDir);
   if (problems.length > 0) throw new ProblemsError(problems);
-  return manifests;
+  // What proxies are made from is none.
+  return manifests.filter((manifest) => manifest.proxies === undefined);
 }

@@ -1,6 +1,6 @@
 /**
  * Plugins for `[proxy_plugins.NAME]`: one for each, made from the manifest that says it proxies the type. Its id is the one containerd gives the proxy, and
- * what it serves it serves under its name, beside the built-in provider.
+ * what it serves it serves under its name, beside the built-in provider; clients reach a content store only where the built-in one is disabled.
  */
 import type { Config, ProxyPlugin } from '../config/config.ts';
 import type { Problem } from '../config/problem.ts';
@@ -36,9 +36,11 @@ export function withProxies(manifests: readonly Manifest[], config: Config): Pro
 function instance(template: Manifest, name: string, proxy: ProxyPlugin, config: Config): Manifest {
   const { proxies, ...manifest } = template;
   const type = types[proxies!];
+  const builtin = `${type}.${proxies}`;
+  const isAlone = config.disabledPlugins.includes(builtin);
   const served = Object.entries(manifest.serves).map(([contract, serve]): [string, ServeManifest] => [
     contract,
-    { ...serve, name },
+    { ...serve, name, public: serve.public || isAlone },
   ]);
   const address = proxy.address.replace(/^unix:(\/\/)?/, '');
   return {

@@ -17,14 +17,16 @@ export default definePlugin<Record<string, never>, { handedOver: true }>({
     const parts = { ctx, store, sequence, snapshotters, trash };
 
     const reconcileAll = async (): Promise<void> => {
-      for (const name of await snapshotters.names()) {
+      // Side by side: one that does not answer must not keep the others from it.
+      const reconcileOne = async (name: string): Promise<void> => {
         try {
           await reconcile(parts, await snapshotters.get(name));
         } catch (error) {
           if (!ctx.signal.aborted)
             ctx.log.warn('snapshots are not reconciled', { snapshotter: name, error: String(error) });
         }
-      }
+      };
+      await Promise.all((await snapshotters.names()).map(reconcileOne));
     };
 
     return {

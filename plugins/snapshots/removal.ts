@@ -57,6 +57,7 @@ export class TrashCollector {
   readonly #snapshotters: Snapshotters;
   /** Ids of directories that are gone and whose rows are not. */
   readonly #gone = new Set<string>();
+  readonly #removing = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #forgetting: Promise<void> = Promise.resolve();
   #following: AbortController | undefined;
@@ -86,11 +87,11 @@ export class TrashCollector {
       try {
         const changes = this.#ctx.call(RecordsDefinition).changes({}, { signal })[Symbol.asyncIterator]();
         const change = changes.next();
-        // What was there before the feed began.
-        await this.collect();
+        // What was there before the feed began. Not waited for: a snapshotter that takes its time keeps only its own.
+        void this.#look();
         await change;
         await changes.return?.();
-        await this.collect();
+        void this.#look();
       } catch (error) {
         if (signal.aborted) return;
         this.#ctx.log.warn('feed of changes broke, trash is looked at again soon', { error: String(error) });
@@ -99,15 +100,26 @@ export class TrashCollector {
     }
   }
 
-  /** Removes the directories of all trash rows. */
-  async collect(): Promise<void> {
-    const rows = this.#store.trash().filter(({ id }) => !this.#gone.has(id));
-    await Promise.all(rows.map((row) => this.remove(row)));
+  async #look(): Promise<void> {
+    await this.collect().catch((error) => this.#ctx.log.warn('trash is left for now', { error: String(error) }));
+  }
+
+  /** Removes the directories of all trash rows, or those of one snapshotter; what is being removed already is waited for. */
+  async collect(snapshotter?: string): Promise<void> {
+    const rows = this.#store.trash().filter((row) => {
+      return !this.#gone.has(row.id) && (snapshotter === undefined || row.snapshotter === snapshotter);
+    });
+    await Promise.all(rows.map((row) => this.#removing.get(row.id) ?? this.remove(row)));
   }
 
   /** Removes the directory of one. It stays in the trash when its snapshotter cannot be asked. */
-  async remove(trash: { readonly id: string; readonly snapshotter: string }): Promise<void> {
-    const { id, snapshotter } = trash;
+  remove(trash: { readonly id: string; readonly snapshotter: string }): Promise<void> {
+    const removing = this.#remove(trash).finally(() => this.#removing.delete(trash.id));
+    this.#removing.set(trash.id, removing);
+    return removing;
+  }
+
+  async #remove({ id, snapshotter }: { readonly id: string; readonly snapshotter: string }): Promise<void> {
     try {
       const { client } = await this.#snapshotters.get(snapshotter);
       await client.remove({ id }, { signal: this.#ctx.signal });

@@ -117,7 +117,7 @@ export function serveSnapshots(parts: Parts): Service<typeof SnapshotsDefinition
 
     async cleanup(request) {
       const snapshotter = await snapshotters.get(request.snapshotter);
-      await parts.trash.collect();
+      await parts.trash.collect(snapshotter.name);
       await reconcile(parts, snapshotter);
       return {};
     },

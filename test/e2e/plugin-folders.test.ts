@@ -1,5 +1,5 @@
 /** Folders of plugins that are no good, each in its own way: the daemon serves on, and the list says what is wrong, and where. */
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
@@ -238,4 +238,15 @@ test('B30 a plugin that answers what cannot be sent fails that call, and no othe
   t.not(failed, 'DeadlineExceeded');
   const [plugin] = (await plugins(daemon)).filter(({ id }) => id === 'example.hello.v1.hello');
   t.deepEqual([plugin!.state, plugin!.restarts], ['ready', 0]);
+});
+
+test('the plugin of the README is one', async (t) => {
+  t.timeout(300_000);
+  const readme = readFileSync(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8');
+  const dir = useScratch(t, 'readme');
+  for (const [, name, text] of readme.matchAll(/```(?:toml|ts)\n(?:#|\/\/) \/opt\/hello\/(\S+)\n([\s\S]*?)```/g))
+    writeFileSync(join(dir, name!), text!);
+  const daemon = await useDaemon(t, { config: `version = 3\n[kernel]\nplugin_dirs = ["${dir}"]\n` });
+  const reloaded = await trouped(daemon, 'plugins', 'reload', '--force', 'example.hello.v1.hello');
+  t.regex(reloaded.stdout, /^example\.hello\.v1\.hello: reloaded \(generation 2, /);
 });
