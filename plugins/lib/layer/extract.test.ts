@@ -503,7 +503,13 @@ test('without privilege, what may not be done is left out and told', (t) => {
       console.log(omitted.join());
     }
   `;
-  const [command, ...args] = [...withoutPrivilege, process.execPath, '--input-type=module', '-e', code] as [string];
+  const [command = '', ...args] = [
+    ...withoutPrivilege,
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    code,
+  ] as string[];
   const { stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
   t.is(stdout.trim(), 'ownership,xattr,device,mode\nownership,mode', stderr);
   t.deepEqual(readdirSync(root).sort(), ['closed', 'd', 'gone', 'pipe']);
