@@ -8,6 +8,7 @@ import {
   chmodSync,
   closeSync,
   constants,
+  existsSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -33,12 +34,7 @@ export interface Claim {
  * @throws Failure FailedPrecondition naming what is there, or that another daemon holds it
  */
 export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim {
-  mkdirSync(dirname(dir), { recursive: true, mode: 0o711 });
-  try {
-    mkdirSync(dir, { mode });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
+  makeDirectory(dir, kind, mode);
   requireOwn(dir, kind);
   const marker = join(dir, markerName);
   const existing = read(marker);
@@ -70,6 +66,19 @@ export function claim(dir: string, kind: 'root' | 'state', mode: number): Claim 
     throw error;
   }
   return { release: () => closeSync(fd) };
+}
+
+/** @throws Failure FailedPrecondition */
+function makeDirectory(dir: string, kind: string, mode: number): void {
+  try {
+    mkdirSync(dirname(dir), { recursive: true, mode: 0o711 });
+    if (!existsSync(dir)) mkdirSync(dir, { mode });
+    if (statSync(dir).isDirectory()) return;
+  } catch (error) {
+    const message = `${kind} ${dir} cannot be made: ${(error as Error).message}: failed precondition`;
+    throw new Failure('FailedPrecondition', message, { cause: error });
+  }
+  throw new Failure('FailedPrecondition', `${kind} ${dir} is not a directory: failed precondition`);
 }
 
 /**

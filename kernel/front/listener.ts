@@ -1,7 +1,8 @@
 /** A listening socket that outlives bad moments: too many open files, a peer that is gone before it is accepted. */
 import { createServer, type Server, type Socket } from 'node:net';
+import { Failure } from '../sdk/failure.ts';
 import type { Log } from '../sdk/plugin.ts';
-import { listenUnix } from '../sys/index.ts';
+import { listenUnix, type UnixListener } from '../sys/index.ts';
 import type { SocketPlace } from './config.ts';
 
 export interface Listening {
@@ -16,14 +17,24 @@ const socketMode = 0o660;
 
 /**
  * @param replace a predecessor of ours still listens at the path: its place is taken without a refused connect
- * @throws SysError naming the path: EADDRINUSE, ENAMETOOLONG, EEXIST (something else is there), EACCES
+ * @throws Failure FailedPrecondition naming the path, caused by EADDRINUSE, ENAMETOOLONG, EEXIST (something else is there), EACCES
  */
 export function serveUnix(place: SocketPlace, replace: boolean, log: Log, accept: (socket: Socket) => void): Listening {
-  const made = listenUnix(place.address, socketMode, place.uid, place.gid, { replace });
+  const made = listen(place, replace);
   const server = createServer(accept);
   watch(server, place.address, log);
   server.listen({ fd: made.fd });
   return { address: place.address, close: () => closed(server, () => made.unlink()) };
+}
+
+/** What is wrong with a path is the operator's to mend, and told to him without the place in our code that errors of ours carry. */
+function listen(place: SocketPlace, replace: boolean): UnixListener {
+  try {
+    return listenUnix(place.address, socketMode, place.uid, place.gid, { replace });
+  } catch (error) {
+    const message = `cannot listen: ${(error as Error).message}: failed precondition`;
+    throw new Failure('FailedPrecondition', message, { cause: error });
+  }
 }
 
 /** @throws the system's error, naming `HOST:PORT` */
