@@ -26,6 +26,8 @@ export async function dump(supervisor: Supervisor): Promise<string> {
       if (method.inFlight > 0) lines.push(`  in flight ${method.inFlight} × ${method.method}`);
     }
   }
+  for (const { id, reason } of supervisor.plan.skipped) lines.push(`${id}: disabled (${reason})`);
+  for (const { id, dir, reason } of supervisor.plan.leftOut) lines.push(`${id}: left out of ${dir} (${reason})`);
   return lines.join('\n');
 }
 

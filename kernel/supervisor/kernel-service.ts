@@ -17,6 +17,8 @@ import { Utilization } from './utilization.ts';
 
 /** Transitions a watcher may be behind before it is cut off. */
 const watchBacklog = 10_000;
+/** How long a list waits for the last plugins of a boot. */
+const settleMs = 5000;
 const profileMs = 5000;
 const longestProfileMs = 60_000;
 
@@ -32,7 +34,8 @@ export function kernelService(supervisor: Supervisor, redeploy: Redeploy): Servi
   return {
     async list({ ids }) {
       // The front opens before the last plugins are up; a list that is asked for meanwhile would call them failed.
-      if (ids.length === 0) await supervisor.settled;
+      // One that never gets ready must not keep the others from being seen.
+      if (ids.length === 0) await Promise.race([supervisor.settled, sleep(settleMs, undefined, { ref: false })]);
       const units = ids.length === 0 ? supervisor.units : ids.map((id) => supervisor.unit(id));
       const skipped = ids.length === 0 ? supervisor.plan.skipped : [];
       const left = ids.length === 0 ? supervisor.plan.leftOut : [];

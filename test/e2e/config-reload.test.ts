@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { definitionFromFile } from '../../kernel/sdk/proto-file.ts';
-import { type Daemon, useDaemon } from '../helpers/daemon.ts';
+import { Daemon, useDaemon } from '../helpers/daemon.ts';
 import { useScratch } from '../helpers/scratch.ts';
 import { plugins, trouped, useClient } from '../helpers/trouped.ts';
 
@@ -262,4 +262,21 @@ test('B22 with --watch a plugin is reloaded when a file of it changes, and one t
   while ((await client.hello({ name: 'Ana' })).text !== 'Hello, Ana')
     await new Promise((resolve) => setTimeout(resolve, 20));
   t.is((await plugins(daemon)).find(({ id }) => id === hello)!.restarts, 0);
+});
+
+test('SIGHUP ends the daemon at no moment of its start', async (t) => {
+  t.timeout(300_000);
+  const daemon = new Daemon(useScratch(t, 'hup'), { config: 'version = 3\n' });
+  t.teardown(async () => {
+    await daemon.stop();
+  });
+  const starting = daemon.start();
+  // From when the launcher has spoken for it: before, the process is not ours yet.
+  const sending = setInterval(() => {
+    const [, ignored] = /^SigIgn:\s*(\w+)$/m.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')) ?? [];
+    const [, caught] = /^SigCgt:\s*(\w+)$/m.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')) ?? [];
+    if (((BigInt(`0x${ignored}`) | BigInt(`0x${caught}`)) & 1n) === 1n) process.kill(daemon.pid, 'SIGHUP');
+  }, 5);
+  await starting.finally(() => clearInterval(sending));
+  t.is((await trouped(daemon, 'config', 'reload')).stdout, 'nothing has changed\n');
 });
