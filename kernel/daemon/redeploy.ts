@@ -9,7 +9,7 @@ import { kernelContracts, type Prepared, prepare } from '../cli/plan.ts';
 import { type ConfigChanges, configChanges } from '../config/changes.ts';
 import { type Config, pluginConfigs, ProblemsError, renderProblem } from '../config/index.ts';
 import type { Logger } from '../log.ts';
-import { loadManifest, type Manifest, type Plan, plan as planOf, withProxies } from '../plan/index.ts';
+import { loadManifest, type Manifest, type Plan, plan as planOf, stateProblem, withProxies } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { Redeploy } from '../supervisor/kernel-service.ts';
 import type { Supervisor } from '../supervisor/supervisor.ts';
@@ -107,7 +107,12 @@ export class Redeployer implements Redeploy {
       leftOut: before.leftOut,
     });
     const configs = pluginConfigs(before.config, manifests);
-    const problems = [...(planned.ok ? [] : planned.problems), ...configs.problems];
+    const handover = unit.serving === undefined ? undefined : stateProblem(unit.manifest, manifest);
+    const problems = [
+      ...(planned.ok ? [] : planned.problems),
+      ...configs.problems,
+      ...(handover === undefined ? [] : [handover]),
+    ];
     // The front is in no plan.
     const isPlanned = before.plan.manifests.has(manifest.id);
     if (!planned.ok || problems.length > 0) return kept(unit.generation, new ProblemsError(problems).message);
@@ -164,6 +169,10 @@ export class Redeployer implements Redeploy {
     }
     const wanted = configChanges(before, after);
     const changes = this.#described(wanted, before, after);
+    const unread = wanted.reload.flatMap(
+      (id) => stateProblem(before.plan.manifests.get(id)!, after.plan.manifests.get(id)!) ?? [],
+    );
+    if (unread.length > 0) return response('refused', changes, unread.map(renderProblem));
     const impossible = changes
       .filter(({ action }) => action === 'restart')
       .map(({ subject }) => `${subject}: only a restart of the daemon changes it`);

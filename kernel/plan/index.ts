@@ -1,4 +1,5 @@
 /** Manifests and the plan made from them. */
+export { stateProblem } from './compat.ts';
 export { type ConfigKey, type ConfigType, readValue } from './config-key.ts';
 export {
   isPluginId,

@@ -120,7 +120,7 @@ test('hello: a service of its own contract, with state that outlives its code', 
   t.deepEqual([listed.state, listed.restarts], ['ready', 0]);
 });
 
-test('hello: state of version 1 is taken over by version 2', async (t) => {
+test('B17 hello: state of version 1 is taken over by version 2, and back only by a build that reads it', async (t) => {
   const { daemon, folder, client } = await useSample(t, 'hello');
   const hello = client<Hello>('example.hello.v1.Hello', 'hello.proto');
   // As the first version was: it kept names in a list, and did not count.
@@ -153,6 +153,24 @@ test('hello: state of version 1 is taken over by version 2', async (t) => {
   await reload(t, daemon, 'example.hello.v1.hello');
   t.deepEqual(await hello.hello({ name: 'Ana' }), { text: 'Hello, Ana', times: 2 });
   t.deepEqual(await hello.hello({ name: 'Bo' }), { text: 'Hello, Bo', times: 1 });
+
+  // Back: refused before anything is started, since the state that runs is not what it reads.
+  const generation = async () => (await plugins(daemon)).find(({ id }) => id === 'example.hello.v1.hello')!.generation;
+  const before = await generation();
+  const older = (reads: string) =>
+    manifest!.replace('state = { version = 2, reads = [1, 2] }', `state = { version = 1, reads = ${reads} }`);
+  writeFileSync(join(folder, 'plugin.toml'), older('[1]'));
+  const refused = await trouped(daemon, 'plugins', 'reload', 'example.hello.v1.hello');
+  t.is(refused.code, 1);
+  t.regex(refused.stdout, /: kept: .*plugin\.toml: .* hands over state of version 2, and this build reads 1: /);
+  t.is(await generation(), before);
+  t.regex(
+    (await trouped(daemon, 'config', 'reload')).stderr,
+    /^refused.*\n.*state of version 2, and this build reads 1/,
+  );
+  writeFileSync(join(folder, 'plugin.toml'), older('[1, 2]'));
+  await reload(t, daemon, 'example.hello.v1.hello');
+  t.is((await hello.hello({ name: 'Bo' })).times, 2);
 });
 
 rootTest('counting-snapshotter: another snapshotter does the work, and counts outlive a reload', async (t) => {
