@@ -1,7 +1,7 @@
 /** A container from the image: run with its output shown, and a process put into it. What `ctr run` and `ctr task exec` send. */
 import { execFileSync } from 'node:child_process';
 import { constants, closeSync, openSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   ContainersDefinition,
   CreateContainerRequest,
@@ -26,13 +26,14 @@ export interface Ran {
 export class DemoContainer {
   readonly #client: GrpcClient;
   readonly #id: string;
-  readonly #fifos: string;
+  readonly #directory: string;
   readonly #snapshotter: string;
 
-  constructor(client: GrpcClient, id: string, fifos: string, snapshotter: string) {
+  /** @param directory the demo's own, for FIFOs; its name is that of the container's parent cgroup, too */
+  constructor(client: GrpcClient, id: string, directory: string, snapshotter: string) {
     this.#client = client;
     this.#id = id;
-    this.#fifos = fifos;
+    this.#directory = directory;
     this.#snapshotter = snapshotter;
   }
 
@@ -51,7 +52,10 @@ export class DemoContainer {
           snapshotter: this.#snapshotter,
           snapshotKey: this.#id,
           runtime: { name: 'io.containerd.runc.v2' },
-          spec: { typeUrl: `${specType}/Spec`, value: encoder.encode(JSON.stringify(spec(this.#id, args))) },
+          spec: {
+            typeUrl: `${specType}/Spec`,
+            value: encoder.encode(JSON.stringify(spec(this.#id, basename(this.#directory), args))),
+          },
         },
       }),
     );
@@ -64,7 +68,7 @@ export class DemoContainer {
       snapshotter: this.#snapshotter,
       key: this.#id,
     });
-    const stdout = new Fifo(join(this.#fifos, `${this.#id}.out`));
+    const stdout = new Fifo(join(this.#directory, `${this.#id}.out`));
     await tasks.create(
       CreateTaskRequest.fromPartial({
         containerId: this.#id,
@@ -81,7 +85,7 @@ export class DemoContainer {
   async exec(args: readonly string[]): Promise<Ran> {
     const tasks = typedClient(this.#client, TasksDefinition);
     const execId = 'demo-exec';
-    const stdout = new Fifo(join(this.#fifos, `${execId}.out`));
+    const stdout = new Fifo(join(this.#directory, `${execId}.out`));
     await tasks.exec(
       ExecProcessRequest.fromPartial({
         containerId: this.#id,
@@ -161,7 +165,7 @@ function processOf(args: readonly string[]) {
 }
 
 /** OCI runtime spec: the least that isolates, with the namespaces and masked paths that `ctr run` gives. */
-function spec(id: string, args: readonly string[]) {
+function spec(id: string, cgroup: string, args: readonly string[]) {
   return {
     ociVersion: '1.0.2',
     process: processOf(args),
@@ -178,7 +182,7 @@ function spec(id: string, args: readonly string[]) {
       { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
     ],
     linux: {
-      cgroupsPath: `/troupe-demo/${id}`,
+      cgroupsPath: `/${cgroup}/${id}`,
       resources: { devices: [{ allow: false, access: 'rwm' }] },
       namespaces: ['pid', 'ipc', 'uts', 'mount', 'network'].map((type) => ({ type })),
       maskedPaths: [

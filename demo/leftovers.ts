@@ -1,6 +1,6 @@
 /** What a daemon that has ended may not leave: mounts, processes, cgroups, files. */
 import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 export function leftovers(scratch: string, address: string): string[] {
   const found: string[] = [];
@@ -16,14 +16,14 @@ export function leftovers(scratch: string, address: string): string[] {
       // It ended while we looked.
     }
   }
-  found.push(...cgroups('/sys/fs/cgroup', 2));
+  found.push(...cgroups('/sys/fs/cgroup', basename(scratch), 2));
   if (existsSync(scratch)) found.push(`files in ${scratch}`);
   return found;
 }
 
-/** The demo's own cgroups; empty ones that the runtime left for its next container are taken away. */
-function cgroups(dir: string, depth: number): string[] {
-  const own = join(dir, 'troupe-demo');
+/** This demo's own cgroups, of the name of its directory; empty ones that the runtime left for its next container are taken away. */
+function cgroups(dir: string, name: string, depth: number): string[] {
+  const own = join(dir, name);
   const found: string[] = [];
   if (existsSync(own)) {
     try {
@@ -34,7 +34,7 @@ function cgroups(dir: string, depth: number): string[] {
   }
   if (depth === 0 || !existsSync(dir)) return found;
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
-    if (entry.isDirectory() && dir === '/sys/fs/cgroup') found.push(...cgroups(join(dir, entry.name), 0));
+    if (entry.isDirectory() && dir === '/sys/fs/cgroup') found.push(...cgroups(join(dir, entry.name), name, 0));
   }
   return found;
 }
