@@ -36,8 +36,7 @@ export function withProxies(manifests: readonly Manifest[], config: Config): Pro
 function instance(template: Manifest, name: string, proxy: ProxyPlugin, config: Config): Manifest {
   const { proxies, ...manifest } = template;
   const type = types[proxies!];
-  const builtin = `${type}.${proxies}`;
-  const isAlone = config.disabledPlugins.includes(builtin);
+  const isAlone = proxies === 'content' && config.disabledPlugins.includes('io.containerd.content.v1.content');
   const served = Object.entries(manifest.serves).map(([contract, serve]): [string, ServeManifest] => [
     contract,
     { ...serve, name, public: serve.public || isAlone },
