@@ -106,12 +106,12 @@ test.serial('under a lease that is not there', async (t) => {
     await show('containers.list', () => containers.list({ filters: [] }, unknownLease));
     await show('images.get', () => images.get({ name: 'i' }, unknownLease));
     await show('snapshots.prepare', () =>
-      snapshots.prepare({ snapshotter: 'overlayfs', key: 's', parent: '', labels: {} }, unknownLease),
+      snapshots.prepare({ snapshotter: 'native', key: 's', parent: '', labels: {} }, unknownLease),
     );
     await show('snapshots.view', () =>
-      snapshots.view({ snapshotter: 'overlayfs', key: 's', parent: '', labels: {} }, unknownLease),
+      snapshots.view({ snapshotter: 'native', key: 's', parent: '', labels: {} }, unknownLease),
     );
-    await show('snapshots.stat', () => snapshots.stat({ snapshotter: 'overlayfs', key: 's' }, unknownLease));
+    await show('snapshots.stat', () => snapshots.stat({ snapshotter: 'native', key: 's' }, unknownLease));
     await show('content.write', async () => {
       const request = WriteContentRequest.fromPartial({ action: WriteAction.STAT, ref: 'r' });
       for await (const _ of on(ContentDefinition).write(once(request), unknownLease)) return 'opened';
@@ -151,9 +151,9 @@ test.serial('resources of leases', async (t) => {
       await show(`add ${type} ${id}`, add(type, id));
     }
     await show('list', () => leases.listResources({ id: 'l' }));
-    await snapshots.prepare({ snapshotter: 'overlayfs', key: 's', parent: '', labels: {} }, { lease: 'l' });
+    await snapshots.prepare({ snapshotter: 'native', key: 's', parent: '', labels: {} }, { lease: 'l' });
     await show('list with a snapshot', () => leases.listResources({ id: 'l' }));
-    await snapshots.remove({ snapshotter: 'overlayfs', key: 's' });
+    await snapshots.remove({ snapshotter: 'native', key: 's' });
     await show('list, the snapshot is gone', () => leases.listResources({ id: 'l' }));
     await show('remove', () => leases.deleteResource({ id: 'l', resource: { type: 'content', id: digest } }));
     await show('remove again', () => leases.deleteResource({ id: 'l', resource: { type: 'content', id: digest } }));
@@ -187,7 +187,7 @@ test.serial('namespaces', async (t) => {
 test.serial('snapshots', async (t) => {
   await compare(t, async (on, show) => {
     const snapshots = on(SnapshotsDefinition);
-    const sn = { snapshotter: 'overlayfs' };
+    const sn = { snapshotter: 'native' };
     await show('prepare', () => snapshots.prepare({ ...sn, key: 'a', parent: '', labels: { x: 'y' } }));
     const update =
       (paths: string[], labels: Record<string, string>, name = 'a') =>

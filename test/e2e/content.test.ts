@@ -97,6 +97,8 @@ test.serial('a client that dies in mid-stream, and one that goes on where it end
     ctr content ls
     ctr content active
   `,
+    // Whose clock runs out first, the daemon's or the client's, is chance: the daemon says which call it was.
+    { plain: (text) => text.replace('containerd.services.content.v1.Content/Write: context', 'context') },
   );
   t.is(ours, theirs);
 });

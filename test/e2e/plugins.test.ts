@@ -63,11 +63,14 @@ test.serial(
     const { ours, theirs } = await ids('');
     t.true(ours.length > 30);
     t.deepEqual(
-      ours.filter((line) => !line.endsWith(' ok')),
+      // Where nothing may be mounted, overlayfs is skipped.
+      ours.filter((line) => !/ (?:ok|skip)$/.test(line)),
       [],
     );
     if (theirs.length === ours.length) return;
-    const missing = theirs.map((line) => line.split(' ')[0]!).filter((id) => !ours.includes(`${id} ok`));
+    const missing = theirs
+      .map((line) => line.split(' ')[0]!)
+      .filter((id) => !ours.some((line) => line.startsWith(`${id} `)));
     t.deepEqual(missing.sort(), [
       'io.containerd.internal.v1.restart',
       'io.containerd.runtime.v1.linux',

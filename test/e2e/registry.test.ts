@@ -13,6 +13,11 @@ const registries: Record<'ours' | 'theirs', Registry> = {
   theirs: new Registry(join(both.fixtures, '..', 'registry-theirs')),
 };
 
+const installed = Registry.available();
+const registryTest: typeof rootTest.serial = installed
+  ? rootTest.serial
+  : (title, implementation) => test.serial.skip(`${title} (needs docker-registry)`, implementation as never);
+
 function baseLayer(dir: string): void {
   for (const name of ['etc', 'tmp', 'bin']) mkdirSync(join(dir, name));
   writeFileSync(join(dir, 'etc/hosts'), 'of the registry test\n');
@@ -23,7 +28,7 @@ const one = imageLayout({ layers });
 const many = imageLayout({ layers, platforms: ['linux/amd64', 'linux/arm64', 'linux/s390x'] });
 
 test.before(async () => {
-  if (lacking('root', 'mount') !== undefined) return;
+  if (!installed || lacking('root', 'mount') !== undefined) return;
   await Promise.all([registries.ours.start(), registries.theirs.start()]);
   writeOciArchive(join(both.fixtures, 'one.tar'), one, 'example.test/one:1');
   writeOciArchive(join(both.fixtures, 'many.tar'), many, 'example.test/many:1');
@@ -49,7 +54,7 @@ function withRegistry(t: ExecutionContext, script: string): Promise<Transcripts>
 /** Progress on a terminal's terms: who waits how long for what is chance. */
 const quietly = '> $OUT/progress';
 
-rootTest.serial('push, and pull into another namespace', async (t) => {
+registryTest('push, and pull into another namespace', async (t) => {
   const { ours, theirs } = await withRegistry(
     t,
     `
@@ -86,7 +91,7 @@ rootTest.serial('push, and pull into another namespace', async (t) => {
   t.is(ours, theirs);
 });
 
-rootTest.serial('pull: flags', async (t) => {
+registryTest('pull: flags', async (t) => {
   const { ours, theirs } = await withRegistry(
     t,
     `
@@ -121,7 +126,7 @@ rootTest.serial('pull: flags', async (t) => {
   t.is(ours, theirs);
 });
 
-rootTest.serial('pull of what is not there', async (t) => {
+registryTest('pull of what is not there', async (t) => {
   const { ours, theirs } = await withRegistry(
     t,
     `
@@ -141,7 +146,7 @@ rootTest.serial('pull of what is not there', async (t) => {
   t.is(ours, theirs);
 });
 
-rootTest.serial('push of parts', async (t) => {
+registryTest('push of parts', async (t) => {
   const { ours, theirs } = await withRegistry(
     t,
     `
@@ -165,7 +170,7 @@ rootTest.serial('push of parts', async (t) => {
   t.is(ours, theirs);
 });
 
-rootTest.serial('content fetch, fetch-object and push-object', async (t) => {
+registryTest('content fetch, fetch-object and push-object', async (t) => {
   const { ours, theirs } = await withRegistry(
     t,
     `

@@ -1,9 +1,8 @@
 /** A registry on loopback that keeps what it is given in memory: the reference implementation, from Debian's package `docker-registry`. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { run } from './command.ts';
 
 export class Registry {
   /** `127.0.0.1:PORT`, once it serves. */
@@ -17,9 +16,8 @@ export class Registry {
     this.#dir = dir;
   }
 
-  static async available(): Promise<boolean> {
-    const { code } = await run('docker-registry', ['--version']).catch(() => ({ code: 1 }));
-    return code === 0;
+  static available(): boolean {
+    return spawnSync('docker-registry', ['--version']).status === 0;
   }
 
   async start(): Promise<this> {
