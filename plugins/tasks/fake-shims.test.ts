@@ -2,6 +2,7 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import {
@@ -333,6 +334,19 @@ test('a bundle in which no shim was started goes, so does what was on its way ou
   t.deepEqual(readdirSync(rig.host.state), []);
   t.deepEqual(readdirSync(rig.host.root), []);
   t.deepEqual(rig.events, []);
+});
+
+test('a bundle that got stuck on its way out goes when tasks are asked for; a checkpoint in use stays', async (t) => {
+  const rig = await makeRig(t, { shutdown: 200 });
+  const manager = start(t, rig);
+  await manager.swept;
+  const stuck = join(rig.host.state, 'fake/.old/rootfs');
+  const work = join(rig.host.root, 'fake/old');
+  const checkpoint = join(rig.host.state, '.checkpoint-abc');
+  for (const path of [stuck, work, checkpoint]) mkdirSync(path, { recursive: true });
+  await manager.list();
+  while (existsSync(join(stuck, '..')) || existsSync(work)) await setImmediate();
+  t.true(existsSync(checkpoint));
 });
 
 test('two creations of one name: one comes about', async (t) => {

@@ -3,6 +3,7 @@
  * What changes a task's existence holds its lock; what only asks the shim does not.
  */
 
+import { relative } from 'node:path';
 import { Failure, failpoint } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import type { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
@@ -32,6 +33,7 @@ export class TaskManager {
   readonly #tasks = new Map<string, Task>();
   readonly #recovery: Recovery;
   readonly #creating = new Map<string, Promise<unknown>>();
+  readonly #unsticking = new Set<string>();
   #serving: AbortController | undefined;
 
   constructor(host: TasksHost) {
@@ -101,7 +103,7 @@ export class TaskManager {
 
   /** Tasks of one namespace, or all. Waits a moment, not longer than a State call may take, for those that are still looked for. */
   async list(namespace?: string): Promise<Task[]> {
-    if (this.#serving !== undefined) this.#recovery.scan(this.#serving.signal);
+    if (this.#serving !== undefined) this.#unstick(this.#recovery.scan(this.#serving.signal));
     if (!this.#recovery.idle) await settledWithin(this.loaded(), this.#host.timeouts.state);
     return [...this.#tasks.values()].filter((task) => namespace === undefined || task.namespace === namespace);
   }
@@ -277,6 +279,27 @@ export class TaskManager {
 
   #usesSocket(path: string, except?: Task): boolean {
     return [...this.#tasks.values()].some((task) => task !== except && task.shim?.address.path === path);
+  }
+
+  /**
+   * Takes away bundles that got stuck on their way out: with no file to open left, say. Nobody waits for it, and whoever asks for tasks sets it off. Checkpoints,
+   * which lie one level higher, may be in use.
+   */
+  #unstick(trash: readonly string[]): void {
+    const { state, root, log } = this.#host;
+    for (const path of trash) {
+      const [namespace, name] = relative(state, path).split('/');
+      if (namespace === undefined || name === undefined || this.#unsticking.has(path)) continue;
+      this.#unsticking.add(path);
+      const id = name.slice(1);
+      this.#exclusively(namespace, id, async () => {
+        await removeTree(path);
+        const bundle = new Bundle(state, root, namespace, id);
+        if (!this.#tasks.has(keyOf(namespace, id)) && !bundle.exists()) await removeTree(bundle.work);
+      })
+        .catch((error) => log.warn('bundle is still not removed', { path, error: Failure.from(error).message }))
+        .finally(() => this.#unsticking.delete(path));
+    }
   }
 
   async #sweep(trash: readonly string[]): Promise<void> {
