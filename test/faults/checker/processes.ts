@@ -21,10 +21,11 @@ const runcStates = '/run/containerd/runc';
 export function checkProcesses({
   address,
   pid,
+  root,
   state,
   namespaces,
   listing,
-}: Pick<Picture, 'address' | 'pid' | 'state' | 'namespaces' | 'listing'>): Breach[] {
+}: Pick<Picture, 'address' | 'pid' | 'root' | 'state' | 'namespaces' | 'listing'>): Breach[] {
   const ledger = new Ledger(7);
   const tasks = new Map(listing.tasks.map((task) => [`${task.ns}/${task.id}`, task]));
   const all = processes();
@@ -47,10 +48,12 @@ export function checkProcesses({
     if (task.status === 'running' && (byPid.get(task.pid)?.state ?? 'Z') === 'Z')
       ledger.unsettled(`task/${name}`, `is said to run as pid ${task.pid}, which is no process`);
   }
-  const bundles = bundlePath(state, '', '');
-  for (const ns of listDirectory(bundles)) {
-    for (const id of listDirectory(join(bundles, ns)))
-      if (!tasks.has(`${ns}/${id}`)) ledger.unsettled(join(bundles, ns, id), 'is a bundle of no task');
+  // Bundles below state, the shims' work directories below root: one of each per task.
+  for (const top of [bundlePath(state, '', ''), bundlePath(root, '', '')]) {
+    for (const ns of listDirectory(top)) {
+      for (const id of listDirectory(join(top, ns)))
+        if (!tasks.has(`${ns}/${id}`)) ledger.unsettled(join(top, ns, id), 'is a directory of no task');
+    }
   }
   for (const { ns, id } of listing.tasks)
     if (!listDirectory(bundlePath(state, ns, id)).includes('config.json'))
