@@ -1,11 +1,14 @@
 /** Containers outlive their daemon, however it ends; the next one finds them, and what became of them meanwhile. */
+import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TasksDefinition } from 'troupe/proto/containerd/services/tasks/v1/tasks.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
-import { type Side, usePair } from '../helpers/pair.ts';
+import { usePair } from '../helpers/pair.ts';
 import { mountsBelow } from '../helpers/scratch.ts';
+import type { Side } from '../helpers/side.ts';
 
 // A dead shim is cleaned up after when the test says so, which may take longer than a shim may as a rule.
 const { test, both, ours } = usePair('[timeouts]\n"io.containerd.timeout.shim.cleanup" = "60s"\n');
@@ -26,6 +29,9 @@ async function kill(pid: number): Promise<void> {
 /** The socket of a container's shim, from the bundle. */
 const socketOf = (side: Side, id: string): string =>
   readFileSync(join(side.bundle(id), 'address'), 'utf8').replace(/^unix:\/\//, '');
+
+/** `ctr tasks ls`, sorted: the order in which a daemon found its tasks is nobody's promise. */
+const tasksOf = async (side: Side): Promise<string> => (await side.must(['tasks', 'ls'])).split('\n').sort().join('\n');
 
 /** What of a container is still there. */
 function remains(side: Side, id: string, socket: string): string {
@@ -54,8 +60,7 @@ test('after kill -9 running containers are found again, and do all they did', as
     side.note(`alive: ${isAlive(one)} ${isAlive(two)}, shims ${side.shims('one').length} ${side.shims('two').length}`);
     await side.server.start();
     const events = await side.events();
-    // In the order in which they were found, which is nobody's promise.
-    side.note((await side.must(['tasks', 'ls'])).split('\n').sort().join('\n'));
+    side.note(await tasksOf(side));
     await side.show(['containers', 'ls']);
     await side.exec('one', [], 'cat /etc/motd');
     side.note(
@@ -69,7 +74,7 @@ test('after kill -9 running containers are found again, and do all they did', as
     side.note(`metrics ${(await side.ctr(['tasks', 'metrics', 'one'])).code}`);
     await side.show(['tasks', 'resume', 'two']);
     await side.show(['tasks', 'pause', 'one']);
-    side.note((await side.must(['tasks', 'ls'])).split('\n').sort().join('\n'));
+    side.note(await tasksOf(side));
     await side.show(['tasks', 'resume', 'one']);
     await side.show(['tasks', 'kill', '--exec-id', 'second', '-s', '9', 'one']);
     await events.until(/\/tasks\/exit .*"second"/);
@@ -122,7 +127,7 @@ test('a container that ended while there was no daemon is found stopped, with it
     await kill(pid);
     await until(() => !existsSync(`/proc/${code}`) && !existsSync(`/proc/${pid}`));
     await side.server.start();
-    await side.show(['tasks', 'ls']);
+    side.note(await tasksOf(side));
     await side.show(['tasks', 'exec', '--exec-id', 'late', 'box', 'true']);
     await side.show(['tasks', 'attach', 'coded']);
     await side.show(['tasks', 'ls']);
@@ -167,23 +172,30 @@ test('the exit that its shim has given up is heard once, from the daemon (slow: 
   const said = await ours(t, async (side) => {
     await side.image();
     const pid = await side.running('box');
+    const [shim] = side.shims('box');
     await side.server.stop('SIGKILL');
+    // It says so in its log, which nobody else reads meanwhile.
+    const log = spawn('cat', [join(side.bundle('box'), 'log')], { stdio: ['ignore', 'pipe', 'inherit'] });
     await kill(pid);
-    await sleep(16_000);
+    for await (const line of createInterface({ input: log.stdout })) if (/evicting .tasks.exit /.test(line)) break;
+    log.kill();
+    // Found only when there is somebody to hear of it.
+    process.kill(shim!, 'SIGSTOP');
     await side.server.start();
     const events = await side.events();
-    await side.show(['tasks', 'ls']);
+    process.kill(shim!, 'SIGCONT');
     side.note(await events.until(/\/tasks\/exit/));
+    await side.show(['tasks', 'ls']);
     await side.show(['tasks', 'rm', 'box']);
     await side.must(['containers', 'rm', 'box']);
     await events.until(/\/containers\/delete/);
     side.note(events.topics(/\/tasks\//).join(' '));
   });
-  t.regex(said, /\nbox PID-OF-box STOPPED\n/);
   t.regex(
     said,
     /\/tasks\/exit \{"container_id":"box","id":"box","pid":PID-OF-box,"exit_status":137,"exited_at":"TIME"\}\n/,
   );
+  t.regex(said, /\nbox PID-OF-box STOPPED\n/);
   t.regex(said, /\n\/tasks\/exit \/tasks\/delete\n$/);
 });
 

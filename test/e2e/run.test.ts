@@ -6,7 +6,8 @@ import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { run } from '../helpers/command.ts';
 import { busyboxLayer, imageLayout, writeOciArchive } from '../helpers/image.ts';
-import { imageName, type Side, usePair } from '../helpers/pair.ts';
+import { usePair } from '../helpers/pair.ts';
+import { imageName, type Side } from '../helpers/side.ts';
 
 const { test, both, ours } = usePair();
 

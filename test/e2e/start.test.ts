@@ -18,9 +18,11 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { type Outcome, run } from '../helpers/command.ts';
 import { useDaemon } from '../helpers/daemon.ts';
-import { Containerd, imageName, whyNoContainers } from '../helpers/pair.ts';
+import { whyNoContainers } from '../helpers/pair.ts';
+import { Peer } from '../helpers/peer.ts';
 import { busyboxLayer, imageLayout, writeOciArchive } from '../helpers/image.ts';
 import { mountsBelow, useScratch } from '../helpers/scratch.ts';
+import { imageName } from '../helpers/side.ts';
 
 const launcher = fileURLToPath(new URL('../../kernel/trouped', import.meta.url));
 
@@ -122,7 +124,7 @@ compared(
   async (t) => {
     t.timeout(120_000);
     const dir = useScratch(t, 'foreign');
-    const containerd = new Containerd(join(dir, 'containerd'));
+    const containerd = new Peer(join(dir, 'containerd'));
     await containerd.start();
     t.teardown(() => containerd.stop());
     const archive = join(dir, 'image.tar');

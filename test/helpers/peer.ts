@@ -11,6 +11,7 @@ export class Peer {
   readonly state: string;
   readonly address: string;
   readonly log: string[] = [];
+  #plugins = '';
   #child: ChildProcess | undefined;
   #exit: Promise<unknown> = Promise.resolve();
 
@@ -28,8 +29,13 @@ export class Peer {
     return version !== undefined && / v?1\.6\./.test(version.stdout);
   }
 
-  /** `plugins`: tables of its config, after those that keep it on its scratch root. Resolves when it serves. */
-  async start(plugins = ''): Promise<this> {
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** `plugins`: tables of its config, after those that keep it on its scratch root; default those it had before. Resolves when it serves. */
+  async start(plugins = this.#plugins): Promise<this> {
+    this.#plugins = plugins;
     for (const dir of [this.dir, this.root, this.state]) mkdirSync(dir, { recursive: true });
     const config = join(this.dir, 'containerd.toml');
     const quote = (text: string): string => JSON.stringify(text);
@@ -68,9 +74,9 @@ ${plugins}`,
     return this;
   }
 
-  async stop(): Promise<void> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (this.#child === undefined) return;
-    this.#child.kill('SIGTERM');
+    this.#child.kill(signal);
     const timer = setTimeout(() => this.#child?.kill('SIGKILL'), 15_000);
     await this.#exit;
     clearTimeout(timer);
