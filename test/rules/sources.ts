@@ -51,5 +51,10 @@ function importsOf(path: string, text: string): Import[] {
 }
 
 export function isTest(path: string): boolean {
-  return path.endsWith('.test.ts') || path === 'plugins/lib/layer/scratch.ts' || path.startsWith('test/') || path.startsWith('bench/');
+  return (
+    path.endsWith('.test.ts') ||
+    path === 'plugins/lib/layer/scratch.ts' ||
+    path.startsWith('test/') ||
+    path.startsWith('bench/')
+  );
 }
