@@ -77,15 +77,17 @@ export function useBoth(test: TestFn): Both {
   test.after.always(async (t) => {
     const { code, signal } = await daemon.stop();
     await peer.stop();
-    if (code !== 0) t.fail(`the daemon ended with ${code ?? signal}:\n${daemon.log.slice(-20).join('\n')}`);
     const errors = daemon.log.filter((line) => /level=(?:error|fatal)/.test(line));
-    if (errors.length > 0) t.fail(`the daemon logged errors:\n${errors.join('\n')}`);
     const mounts = mountsBelow(dir);
-    if (mounts.length > 0) {
-      await run('umount', ['-l', ...mounts.reverse()]);
-      t.fail(`still mounted: ${mounts.join(', ')}`);
-    }
+    if (mounts.length > 0) await run('umount', ['-l', ...mounts.toReversed()]);
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+    t.is(code ?? signal, 0, daemon.log.slice(-20).join('\n'));
+    t.deepEqual(errors, [], 'the daemon logged errors');
+    t.deepEqual(mounts, [], 'still mounted');
+  });
+  // Without a test to run there are no hooks.
+  process.once('exit', () => {
+    if (mountsBelow(dir).length === 0) rmSync(dir, { recursive: true, force: true });
   });
 
   let count = 0;
