@@ -71,6 +71,11 @@ export class Side {
     return outcome;
   }
 
+  /** Shows what there is of containers, tasks and snapshots. */
+  async showLeft(): Promise<void> {
+    for (const noun of ['containers', 'tasks', 'snapshots']) await this.show([noun, 'ls']);
+  }
+
   /** `ctr` at a terminal of 80 columns and 24 lines; what it prints goes into the transcript. */
   terminal(args: readonly string[], typed: readonly Typed[] = []): Promise<string> {
     const line = ['ctr', ...this.#argv(args)].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
