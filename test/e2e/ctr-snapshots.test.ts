@@ -6,9 +6,10 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { run } from '../helpers/command.ts';
 import { useDaemon } from '../helpers/daemon.ts';
+import { rootTest } from '../helpers/privilege.ts';
 import { useScratch } from '../helpers/scratch.ts';
 
 const script = `
@@ -96,7 +97,7 @@ function plain(text: string): string {
   );
 }
 
-test('ctr snapshots, events and plugins', async (t) => {
+rootTest('ctr snapshots, events and plugins', async (t) => {
   t.timeout(180_000);
   const daemon = await useDaemon(t);
   const ours = await transcript(daemon.address);
