@@ -55,7 +55,10 @@ export const fullMix = {
   leases: 1,
   sundries: 1,
   sharers: 1,
+  diffs: 1,
+  heavy: 1,
   containers: 2,
+  orphans: 1,
   runs: 1,
   undertaker: 1,
 };
