@@ -11,6 +11,7 @@ export class DemoDaemon {
   readonly #log: string;
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | null>;
+  #served = false;
 
   /** @param launcher path of `trouped` */
   constructor(launcher: string, scratch: string) {
@@ -42,14 +43,7 @@ export class DemoDaemon {
     await Promise.race([this.client.ready(60_000), gone]);
     const { status } = await typedClient(this.client, HealthDefinition).check({ service: '' });
     if (status !== 1) throw new Error('the daemon does not say SERVING');
-  }
-
-  /** Lines of its log that are warnings or worse, without their first fields. */
-  warnings(): string[] {
-    return readFileSync(this.#log, 'utf8')
-      .split('\n')
-      .filter((line) => /level=(warning|error|fatal)/.test(line))
-      .map((line) => line.replace(/^.*? msg=/, ''));
+    this.#served = true;
   }
 
   async stop(): Promise<void> {
@@ -58,7 +52,8 @@ export class DemoDaemon {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), 15_000);
     const code = await this.#ended;
     clearTimeout(timer);
-    if (code !== 0) {
+    // One that never served has said why already, or was ended before it could listen to signals.
+    if (code !== 0 && this.#served) {
       const last = readFileSync(this.#log, 'utf8').split('\n').slice(-12).join('\n');
       console.log(`  the daemon ended with ${code}; its last words:\n${last}`);
     }
