@@ -226,7 +226,9 @@ export class Redeployer implements Redeploy {
 
   /** One change at a time: each begins from what the one before has made. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#busy.then(() => {
+    const turn = this.#busy.then(async () => {
+      // Signals come in crowds, and reading a config is work: the loop turns between two.
+      await new Promise((resolve) => setImmediate(resolve));
       this.#open();
       return work();
     });

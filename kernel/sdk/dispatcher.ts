@@ -1,14 +1,20 @@
 /** Frames → a plugin's own method table. Looks up, decodes once, runs, encodes once; a handler's failure ends its call and nothing else. */
-import type { IncomingCall, IncomingSink } from '../bus/callee.ts';
+import type { IncomingCall } from '../bus/callee.ts';
 import type { Deadlines } from '../bus/deadlines.ts';
+import { priority } from '../bus/frames.ts';
+import { StreamSink, UnarySink } from './call-sinks.ts';
 import { Failure } from './failure.ts';
-import { Inbox } from './inbox.ts';
 import { MethodStats } from './method-stats.ts';
 import type { Log, MethodDefinition, ServiceDefinition } from './plugin.ts';
 import { ServerCall } from './server-call.ts';
 
-/** Calls of one plugin that may run at once. Wait and Subscribe stay open, so the bound is on runaway callers, not on work. */
+/** Calls of one plugin that may be open at once: Wait and Subscribe stay open, so this bound is on runaway callers, not on work. */
 const maxRunning = 20_000;
+/** Brief calls that may run at once, and bytes of their requests. Those beyond are refused at once: waiting in memory helps nobody. */
+const maxBrief = 4096;
+const maxBriefBytes = 64 * 1024 * 1024;
+/** Batches that may wait for their turn before calls are refused unseen, so that a thread that is swamped comes up for air. */
+const maxWaiting = 16_384;
 
 interface Entry {
   readonly definition: MethodDefinition;
@@ -16,21 +22,34 @@ interface Entry {
   readonly stats: MethodStats;
 }
 
+/** What the thread around a dispatcher knows and counts. */
+export interface Load {
+  /** Batches that have come and wait for their turn. */
+  readonly waiting: number;
+  /** A call or a message is handed to the plugin's code. */
+  take(): void;
+}
+
+const noLoad: Load = { waiting: 0, take: () => {} };
+
 export class Dispatcher {
   readonly #entries = new Map<string, Entry>();
   readonly #running = new Map<ServerCall, IncomingCall>();
   readonly #deadlines: Deadlines;
   readonly #log: Log;
   #accepting = true;
-  #unary = 0;
-  #quiet: (() => void) | undefined;
+  #brief = 0;
+  #briefBytes = 0;
+  readonly #quiet = new Set<() => void>();
   /** `migrate` methods, by path: their streams are moved when the generation lets go. */
   readonly #migrating: ReadonlySet<string>;
+  readonly #load: Load;
 
-  constructor(deadlines: Deadlines, log: Log, migrating: ReadonlySet<string>) {
+  constructor(deadlines: Deadlines, log: Log, migrating: ReadonlySet<string>, load: Load = noLoad) {
     this.#deadlines = deadlines;
     this.#log = log;
     this.#migrating = migrating;
+    this.#load = load;
   }
 
   add(definition: ServiceDefinition, implementation: object): void {
@@ -82,17 +101,34 @@ export class Dispatcher {
     this.#accepting = true;
   }
 
-  /** Resolves when no unary call runs, or after `ms`; those beyond finish on this generation. */
-  async quiesce(ms: number): Promise<void> {
-    if (this.#unary === 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#quiet = () => {
+  /** Calls with an end in sight: unary, with a deadline, and not of a method that a reload moves. */
+  get brief(): number {
+    return this.#brief;
+  }
+
+  /** Methods of the calls that run, each with how many. */
+  get runningMethods(): string[] {
+    const counts = new Map<string, number>();
+    for (const { method } of this.#running.keys()) counts.set(method, (counts.get(method) ?? 0) + 1);
+    return [...counts].map(([method, count]) => `${count} × ${method}`);
+  }
+
+  /** Resolves true when no brief call runs, or no call at all when `all` is set; false after `ms`. */
+  async quiesce(ms: number, all = false): Promise<boolean> {
+    const quiet = () => (all ? this.#running.size : this.#brief) === 0;
+    if (quiet()) return true;
+    return new Promise((resolve) => {
+      const timer = ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => end(false), ms);
+      const end = (outcome: boolean) => {
         clearTimeout(timer);
-        resolve();
+        this.#quiet.delete(check);
+        resolve(outcome);
       };
+      const check = () => {
+        if (quiet()) end(true);
+      };
+      this.#quiet.add(check);
     });
-    this.#quiet = undefined;
   }
 
   /** Sends the streams of `migrate` methods to the next generation. */
@@ -104,6 +140,7 @@ export class Dispatcher {
       call.settle();
       call.abort(new Failure('Canceled', 'moved to the next generation'));
     }
+    this.#checkQuiet();
   }
 
   abortAll(reason: Failure): void {
@@ -125,26 +162,34 @@ export class Dispatcher {
       incoming.fail(new Failure('DeadlineExceeded', `${incoming.method}: context deadline exceeded`));
       return;
     }
-    if (this.#running.size >= maxRunning) {
-      incoming.fail(new Failure('ResourceExhausted', `${this.#running.size} calls are running: resource exhausted`));
+    const unary = !entry.definition.requestStream && !entry.definition.responseStream;
+    const brief = unary && incoming.meta.deadline !== 0 && !this.#migrating.has(incoming.method);
+    const bytes = brief ? (incoming.first?.byteLength ?? 0) : 0;
+    const refusal = incoming.priority === priority.control ? undefined : this.#refusal(brief, bytes);
+    if (refusal !== undefined) {
+      incoming.fail(new Failure('ResourceExhausted', `${incoming.method}: ${refusal}, try again: resource exhausted`));
       return;
     }
     incoming.dispatch();
+    this.#load.take();
     const call = new ServerCall(incoming, this.#deadlines);
     this.#running.set(call, incoming);
     entry.stats.begin();
     const began = performance.now();
+    if (brief) {
+      this.#brief += 1;
+      this.#briefBytes += bytes;
+    }
     const settle = (failure: Failure | undefined) => {
       call.settle();
       entry.stats.end(performance.now() - began, failure !== undefined);
       this.#running.delete(call);
-      if (unary) {
-        this.#unary -= 1;
-        if (this.#unary === 0) this.#quiet?.();
+      if (brief) {
+        this.#brief -= 1;
+        this.#briefBytes -= bytes;
       }
+      if (this.#quiet.size > 0) this.#checkQuiet();
     };
-    const unary = !entry.definition.requestStream && !entry.definition.responseStream;
-    if (unary) this.#unary += 1;
     const fail = (thrown: unknown) => {
       const failure = this.#failure(thrown, call);
       // A moved stream has been ended already, and its caller is elsewhere.
@@ -159,14 +204,14 @@ export class Dispatcher {
         if (result instanceof Promise) {
           result.then((message) => {
             try {
-              incoming.reply(entry.definition.responseType.encode(message).finish());
+              incoming.reply(encoded(entry.definition, call.method, message));
               settle(undefined);
             } catch (error) {
               fail(error);
             }
           }, fail);
         } else {
-          incoming.reply(entry.definition.responseType.encode(result).finish());
+          incoming.reply(encoded(entry.definition, call.method, result));
           settle(undefined);
         }
       } catch (error) {
@@ -174,9 +219,24 @@ export class Dispatcher {
       }
       return;
     }
-    const stream = new StreamSink(incoming, call, entry.definition);
+    const stream = new StreamSink(incoming, call, entry.definition, this.#load);
     incoming.sink = stream;
     this.#stream(entry, incoming, call, stream).then(() => settle(undefined), fail);
+  }
+
+  #refusal(brief: boolean, bytes: number): string | undefined {
+    if (this.#running.size >= maxRunning) return `${this.#running.size} calls are running`;
+    if (this.#load.waiting >= maxWaiting) return `${this.#load.waiting} batches of calls wait`;
+    if (!brief) return undefined;
+    if (this.#brief >= maxBrief) return `${this.#brief} calls are running`;
+    // One that is large on its own is no crowd.
+    if (this.#brief > 0 && this.#briefBytes + bytes > maxBriefBytes)
+      return `the requests of the calls that are running hold ${this.#briefBytes} bytes`;
+    return undefined;
+  }
+
+  #checkQuiet(): void {
+    for (const check of [...this.#quiet]) check();
   }
 
   async #stream(entry: Entry, incoming: IncomingCall, call: ServerCall, stream: StreamSink): Promise<void> {
@@ -184,7 +244,7 @@ export class Dispatcher {
     const input = definition.requestStream ? stream.requests : await stream.only();
     const result = handler(input, call);
     if (!definition.responseStream) {
-      incoming.reply(definition.responseType.encode(await result).finish());
+      incoming.reply(encoded(definition, call.method, await result));
       return;
     }
     const iterator = (result as AsyncIterable<unknown>)[Symbol.asyncIterator]();
@@ -193,7 +253,7 @@ export class Dispatcher {
         // A generator that waits for something that never comes may not see its signal: the call ends all the same.
         const next = await stream.orAbort(iterator.next());
         if (next.done) break;
-        if (!incoming.send(definition.responseType.encode(next.value).finish())) await stream.drained();
+        if (!incoming.send(encoded(definition, call.method, next.value))) await stream.drained();
         if (call.aborted !== undefined) throw call.aborted;
       }
     } catch (error) {
@@ -221,90 +281,12 @@ export class Dispatcher {
   }
 }
 
-const canceled = () => new Failure('Canceled', 'context canceled');
-
-class UnarySink implements IncomingSink {
-  readonly #call: ServerCall;
-  constructor(call: ServerCall) {
-    this.#call = call;
-  }
-  message(): void {}
-  end(): void {}
-  writable(): void {}
-  cancelled(): void {
-    this.#call.abort(canceled());
-  }
-}
-
-class StreamSink implements IncomingSink {
-  readonly requests: Inbox<unknown>;
-  readonly #call: ServerCall;
-  readonly #incoming: IncomingCall;
-  readonly #definition: MethodDefinition;
-  #resume: (() => void) | undefined;
-  #reject: ((reason: unknown) => void) | undefined;
-
-  constructor(incoming: IncomingCall, call: ServerCall, definition: MethodDefinition) {
-    this.#incoming = incoming;
-    this.#call = call;
-    this.#definition = definition;
-    this.requests = new Inbox(
-      (bytes) => incoming.consumed(bytes),
-      () => {},
-    );
-    if (incoming.first !== undefined) this.message(incoming.first);
-    if (incoming.complete) this.requests.finish();
-    // Deadline and stop end a handler that waits for its peer.
-    call.onAbort((reason) => {
-      this.requests.finish(reason);
-      this.#resume?.();
-      this.#reject?.(reason);
-    });
-  }
-
-  async only(): Promise<unknown> {
-    const { value, done } = await this.requests.next();
-    if (done)
-      throw new Failure('InvalidArgument', `${this.#call.method} takes one message, got none: invalid argument`);
-    return value;
-  }
-
-  /** Resolves when the caller has taken enough of what was sent. */
-  async drained(): Promise<void> {
-    if (this.#incoming.window > 0 || this.#call.aborted !== undefined) return;
-    await new Promise<void>((resolve) => {
-      this.#resume = resolve;
-    });
-    this.#resume = undefined;
-  }
-
-  orAbort<T>(promise: Promise<T>): Promise<T> {
-    if (this.#call.aborted !== undefined) return Promise.reject(this.#call.aborted);
-    return new Promise((resolve, reject) => {
-      this.#reject = reject;
-      promise.then(resolve, reject);
-    });
-  }
-
-  writable(): void {
-    this.#resume?.();
-  }
-
-  message(payload: Uint8Array): void {
-    try {
-      this.requests.push(this.#definition.requestType.decode(payload), payload.byteLength);
-    } catch (error) {
-      this.requests.finish(
-        new Failure('InvalidArgument', `message cannot be decoded: ${String(error)}: invalid argument`),
-      );
-    }
-  }
-
-  end(): void {
-    this.requests.finish();
-  }
-
-  cancelled(): void {
-    this.#call.abort(canceled());
+/** @throws Failure Internal: what the handler returned is not what its contract says */
+function encoded(definition: MethodDefinition, method: string, message: unknown): Uint8Array {
+  try {
+    return definition.responseType.encode(message).finish();
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    throw new Failure('Internal', `${method}: what its handler returned cannot be encoded: ${text}`, { cause: error });
   }
 }

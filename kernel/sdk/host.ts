@@ -26,7 +26,7 @@ import type {
 } from './plugin.ts';
 import { messageWithPlace } from './place.ts';
 import { Skip } from './plugin.ts';
-import type { HostedPlugin, PluginStats, StartOutcome, ToKernel, WorkerInit } from './protocol.ts';
+import type { HostedPlugin, PluginStats, StartOutcome, Suspended, ToKernel, WorkerInit } from './protocol.ts';
 import { openRecords } from './reader.ts';
 
 export interface Thread {
@@ -41,6 +41,11 @@ export interface Thread {
 export interface KernelContext {
   readonly migrations: WorkerInit['migrations'];
   readonly router: Router;
+  /**
+   * What a generation that has been replaced does before it is stopped, beside letting its calls end: resolves when it holds nothing any more. For the front,
+   * whose calls are not the bus's.
+   */
+  drain(work: () => Promise<void>): void;
 }
 
 export class PluginHost {
@@ -53,12 +58,19 @@ export class PluginHost {
   readonly router: Router;
   #definition: PluginDefinition | undefined;
   #instance: PluginInstance | undefined;
+  #drain: (() => Promise<void>) | undefined;
 
   constructor(plugin: HostedPlugin, thread: Thread) {
     this.#plugin = plugin;
     this.#thread = thread;
     this.#log = logOf(plugin.id, thread);
-    this.dispatcher = new Dispatcher(thread.deadlines, this.#log, new Set(plugin.migrating));
+    const { scheduler, page } = thread;
+    this.dispatcher = new Dispatcher(thread.deadlines, this.#log, new Set(plugin.migrating), {
+      get waiting() {
+        return scheduler.depth;
+      },
+      take: () => page.take(),
+    });
     // Calls wait with their callers until this generation serves.
     this.dispatcher.hold();
     this.router = new Router(
@@ -69,6 +81,7 @@ export class PluginHost {
     this.router.setRoutes(thread.init.routes);
   }
 
+  /** @throws Failure InvalidArgument that says what is wrong with the code, with file and line where one is to blame */
   async load(): Promise<void> {
     const { id, dir } = this.#plugin;
     const url = pathToFileURL(join(dir, 'index.ts')).href;
@@ -88,6 +101,9 @@ export class PluginHost {
     } catch (error) {
       if (error instanceof Skip) return { t: 'skipped', reason: error.message };
       this.#place(error);
+    }
+    if (typeof this.#instance?.serve !== 'object') {
+      throw new Failure('InvalidArgument', `plugin ${this.#plugin.id}: start returned no { serve }: invalid argument`);
     }
     for (const [contract, service] of Object.entries(this.#instance.serve)) {
       const known = this.#instance.definitions?.find((each) => each.fullName === contract);
@@ -111,15 +127,33 @@ export class PluginHost {
     throw new Failure('Unknown', messageWithPlace(error, this.#plugin.dir), { cause: error });
   }
 
-  async suspend(quiesceMs: number): Promise<unknown> {
+  async suspend(quiesceMs: number, exclusive: boolean): Promise<Suspended> {
     this.dispatcher.hold();
-    await this.dispatcher.quiesce(quiesceMs);
-    return this.#instance?.suspend?.();
+    if (exclusive) {
+      this.dispatcher.move();
+      if (!(await this.dispatcher.quiesce(quiesceMs, true)))
+        return { quiet: false, running: this.dispatcher.runningMethods };
+    } else {
+      await this.dispatcher.quiesce(quiesceMs);
+    }
+    try {
+      return { quiet: true, state: await this.#instance?.suspend?.() };
+    } catch (error) {
+      this.#place(error);
+    }
+  }
+
+  resume(): void {
+    this.dispatcher.resume();
   }
 
   release(): void {
     this.dispatcher.hold();
     this.dispatcher.move();
+  }
+
+  async drained(): Promise<void> {
+    await Promise.all([this.dispatcher.quiesce(Number.POSITIVE_INFINITY, true), this.#drain?.()]);
   }
 
   async configure(config: Record<string, unknown>): Promise<undefined | 'reload'> {
@@ -151,6 +185,7 @@ export class PluginHost {
   stats(): PluginStats {
     return {
       running: this.dispatcher.running,
+      brief: this.dispatcher.brief,
       queued: this.#thread.scheduler.depth,
       pending: this.router.pending,
       methods: this.dispatcher.stats(),
@@ -178,6 +213,9 @@ export class PluginHost {
       signal: this.#stopped.signal,
       migrations: init.migrations,
       router: this.router,
+      drain: (work) => {
+        this.#drain = work;
+      },
       fatal: (reason) => this.#thread.notify({ t: 'fatal', id, reason }),
       records: openRecords(init.database, prefix, (request, options) => this.#commit(request, options)),
       call,
@@ -192,7 +230,7 @@ export class PluginHost {
         );
       },
       exclusive: (name, work, signal) => exclusive(name, work, signal),
-      busy: (_what, limitMs, work) => this.#thread.page.busy(limitMs, work),
+      busy: (what, limitMs, work) => this.#thread.page.busy(what, limitMs, work),
       spawn: (file, args, options: SpawnOptions = {}) => this.#spawn(file, args, options),
     };
   }

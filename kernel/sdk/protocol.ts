@@ -11,7 +11,7 @@ import type { DaemonInfo } from './plugin.ts';
 /** A plugin as its worker needs to know it. */
 export interface HostedPlugin {
   readonly id: string;
-  /** Absolute path of its folder. */
+  /** Absolute path of its folder, or of the copy of an earlier build of it. */
   readonly dir: string;
   readonly generation: number;
   readonly config: Record<string, unknown>;
@@ -35,11 +35,16 @@ export interface WorkerInit {
   /** Migration folders of all planned plugins, for the records plugin. */
   readonly migrations: readonly { prefix: string; dir: string }[];
   readonly page: SharedArrayBuffer;
+  /** The kernel's own, and how long its loop may stand still before the daemon is ended; 0: it is not watched. */
+  readonly kernelPage: SharedArrayBuffer;
+  readonly kernelStallMs: number;
   readonly channel: MessagePort;
 }
 
 export interface PluginStats {
   readonly running: number;
+  /** Of those, calls with an end in sight: unary, with a deadline, and not moved by a reload. */
+  readonly brief: number;
   readonly queued: number;
   readonly pending: number;
   readonly methods: readonly {
@@ -52,6 +57,9 @@ export interface PluginStats {
   }[];
 }
 
+/** `quiet: false`: what had to end first has not, and nothing has been asked of the plugin. */
+export type Suspended = { quiet: true; state: unknown } | { quiet: false; running: readonly string[] };
+
 export type StartOutcome = { t: 'started'; methods: readonly MethodShape[] } | { t: 'skipped'; reason: string };
 
 /** Called by the kernel through comlink; every call has a deadline and is rejected by the worker's death. */
@@ -60,13 +68,24 @@ export interface WorkerControl {
   load(id: string): Promise<void>;
   start(id: string): Promise<StartOutcome>;
   activate(id: string, state: unknown): Promise<void>;
-  /** Stops taking calls, waits up to `quiesceMs` for running unary ones, and asks the plugin for its state. */
-  suspend(id: string, quiesceMs: number): Promise<unknown>;
+  /**
+   * Stops taking calls, waits up to `quiesceMs` for running ones, and asks the plugin for its state. `exclusive`: every call must have ended before, and
+   * streams of `migrate` methods leave at once; otherwise the wait is for brief calls only, and those beyond finish on this generation.
+   */
+  suspend(id: string, quiesceMs: number, exclusive: boolean): Promise<Suspended>;
+  /** Takes calls again, after a suspend that found no quiet. */
+  resume(id: string): Promise<void>;
   /** The next generation serves: streams of `migrate` methods leave, the others end in their own time. */
   release(id: string): Promise<void>;
+  /** Resolves when a generation that has been released runs nothing any more. No deadline: streams end in their own time. */
+  drained(id: string): Promise<void>;
   configure(id: string, config: Record<string, unknown>): Promise<undefined | 'reload'>;
   stop(id: string): Promise<void>;
   stats(id: string): Promise<PluginStats>;
+  /** What runs, as `2 × Service/Method`. */
+  running(id: string): Promise<string[]>;
+  /** Collects garbage now: what is left is what the plugins hold. */
+  collect(): Promise<void>;
 }
 
 export type ToWorker =
@@ -75,6 +94,8 @@ export type ToWorker =
   /** The link that plugin `id` here has to `slot` from now on. */
   | { t: 'relink'; id: string; slot: string; generation: number; port: MessagePort; page: SharedArrayBuffer }
   | { t: 'down'; id: string; slot: string; reason: string }
+  /** That generation of `slot` has ended: whatever waits on a link to it waits in vain, also where the link's other end never arrived. */
+  | { t: 'died'; id: string; slot: string; generation: number }
   | { t: 'routes'; routes: Routes };
 
 export type ToKernel =

@@ -1,5 +1,5 @@
 /** A worker's entry: hosts the plugins it is told to, answers the kernel, and beats. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
 import { Deadlines } from '../bus/deadlines.ts';
@@ -7,16 +7,23 @@ import type { Port } from '../bus/frames.ts';
 import { Scheduler } from '../bus/scheduler.ts';
 import { ControlPage } from './control-page.ts';
 import { Failure } from './failure.ts';
+import { collectGarbage } from './garbage.ts';
 import { PluginHost, type Thread } from './host.ts';
+import { KernelWatch } from './kernel-watch.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
 
 const init = workerData as WorkerInit;
 const page = new ControlPage(init.page);
-page.beat();
+const scheduler = new Scheduler();
+const kernel = new KernelWatch(init.kernelPage, init.kernelStallMs);
+page.beat(() => {
+  page.waiting = scheduler.depth;
+  kernel.tick();
+});
 
 const thread: Thread = {
   init,
-  scheduler: new Scheduler(),
+  scheduler,
   deadlines: new Deadlines(),
   page,
   notify: (message) => init.channel.postMessage(message),
@@ -33,25 +40,37 @@ const control: WorkerControl = {
   load: (id) => hostOf(id).load(),
   start: (id) => hostOf(id).start(),
   activate: (id, state) => hostOf(id).activate(state),
-  suspend: (id, quiesceMs) => hostOf(id).suspend(quiesceMs),
+  suspend: (id, quiesceMs, exclusive) => hostOf(id).suspend(quiesceMs, exclusive),
+  resume: async (id) => hostOf(id).resume(),
+  drained: (id) => hostOf(id).drained(),
+  running: async (id) => hostOf(id).dispatcher.runningMethods,
+  collect: async () => collectGarbage(),
   release: async (id) => hostOf(id).release(),
   configure: (id, config) => hostOf(id).configure(config),
   stop: (id) => hostOf(id).stop(),
   stats: async (id) => hostOf(id).stats(),
 };
 
+/** Callers' ends of links, by plugin here and slot there, with the generation each leads to. */
+const links = new Map<string, { generation: number; port: MessagePort }>();
+
 init.channel.on('message', (message: ToWorker) => {
   switch (message.t) {
     case 'accept':
       hostOf(message.id).accept(message.from, message.port, message.page);
       return;
-    case 'relink':
-      hostOf(message.id).router.relink(message.slot, {
-        generation: message.generation,
-        port: message.port as unknown as Port,
-        page: message.page,
-      });
+    case 'relink': {
+      const { id, slot, generation, port } = message;
+      links.set(`${id} ${slot}`, { generation, port });
+      hostOf(id).router.relink(slot, { generation, port: port as unknown as Port, page: message.page });
       return;
+    }
+    case 'died': {
+      const link = links.get(`${message.id} ${message.slot}`);
+      // Its own close comes first as a rule; a port that never arrived at the dead thread has none.
+      if (link?.generation === message.generation) link.port.close();
+      return;
+    }
     case 'down':
       hostOf(message.id).router.down(message.slot, new Failure('Unavailable', message.reason));
       return;

@@ -40,5 +40,7 @@ export class KernelPeer implements Party {
     port.close();
   }
 
+  died(): void {}
+
   down(): void {}
 }

@@ -1,5 +1,7 @@
 /**
  * Introductions: who asked for a link to whom, and what they are told. The kernel makes the channel, gives each side its end, and is out of it.
+ *
+ * Whoever holds a link to a generation is told once that it has died, whether it asked before, meanwhile or afterwards.
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { dispatchPage } from '../bus/link.ts';
@@ -13,6 +15,9 @@ export interface Party {
   accept(from: string, port: MessagePort, page: SharedArrayBuffer): void;
   /** This party's link to `slot`. */
   relink(slot: string, generation: number, port: MessagePort, page: SharedArrayBuffer): void;
+  /** That generation, which this party holds a link to, has died. */
+  died(slot: string, generation: number): void;
+  /** Nothing serves the slot, and nothing will for now. */
   down(slot: string, reason: string): void;
 }
 
@@ -23,8 +28,8 @@ interface SlotState {
   ended: string | undefined;
   /** Callers that have asked since it last served. */
   readonly waiting: Set<Party>;
-  /** Callers that hold a link, or were told that there is none. */
-  readonly callers: Set<Party>;
+  /** Callers that hold a link, or were told that there is none, each with the generations that it holds links to. */
+  readonly callers: Map<Party, Set<number>>;
 }
 
 export class Links {
@@ -42,7 +47,7 @@ export class Links {
     const state = this.#slot(slot);
     state.provider = { party, generation };
     state.ended = undefined;
-    const callers = new Set([...state.waiting, ...state.callers]);
+    const callers = new Set([...state.waiting, ...state.callers.keys()]);
     state.waiting.clear();
     for (const caller of callers) this.#join(caller, slot, state);
   }
@@ -52,12 +57,30 @@ export class Links {
     this.#slot(slot).provider = undefined;
   }
 
+  /** A generation has ended, whether it still served or was replaced before. */
+  died(slot: string, generation: number): void {
+    const state = this.#slot(slot);
+    if (state.provider?.generation === generation) state.provider = undefined;
+    for (const [caller, generations] of state.callers) {
+      if (caller.gone) state.callers.delete(caller);
+      else if (generations.delete(generation)) caller.died(slot, generation);
+    }
+  }
+
+  /** A party that has ended asks nothing any more. */
+  left(party: Party): void {
+    for (const { waiting, callers } of this.#slots.values()) {
+      waiting.delete(party);
+      callers.delete(party);
+    }
+  }
+
   /** Nothing serves it until it is started by hand. */
   ended(slot: string, reason: string): void {
     const state = this.#slot(slot);
     state.provider = undefined;
     state.ended = reason;
-    const callers = new Set([...state.waiting, ...state.callers]);
+    const callers = new Set([...state.waiting, ...state.callers.keys()]);
     state.waiting.clear();
     for (const caller of callers) this.#deny(caller, slot, state, reason);
   }
@@ -67,11 +90,12 @@ export class Links {
       state.callers.delete(caller);
       return;
     }
-    state.callers.add(caller);
+    const { party, generation } = state.provider;
+    this.#generations(caller, state).add(generation);
     const { port1, port2 } = new MessageChannel();
     const page = dispatchPage();
-    state.provider.party.accept(caller.id, port1, page);
-    caller.relink(slot, state.provider.generation, port2, page);
+    party.accept(caller.id, port1, page);
+    caller.relink(slot, generation, port2, page);
   }
 
   #deny(caller: Party, slot: string, state: SlotState, reason: string): void {
@@ -79,14 +103,23 @@ export class Links {
       state.callers.delete(caller);
       return;
     }
-    state.callers.add(caller);
+    this.#generations(caller, state);
     caller.down(slot, reason);
+  }
+
+  #generations(caller: Party, state: SlotState): Set<number> {
+    let generations = state.callers.get(caller);
+    if (generations === undefined) {
+      generations = new Set();
+      state.callers.set(caller, generations);
+    }
+    return generations;
   }
 
   #slot(name: string): SlotState {
     let state = this.#slots.get(name);
     if (state === undefined) {
-      state = { provider: undefined, ended: undefined, waiting: new Set(), callers: new Set() };
+      state = { provider: undefined, ended: undefined, waiting: new Set(), callers: new Map() };
       this.#slots.set(name, state);
     }
     return state;

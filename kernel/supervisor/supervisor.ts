@@ -2,23 +2,42 @@
  * Starts what the plan says, keeps it going, introduces plugins to each other, and stops it in reverse. Knows threads and manifests; what a
  * plugin is for it does not know.
  */
-import type { MethodShape, Routes } from '../bus/router.ts';
-import type { Manifest, Plan } from '../plan/index.ts';
-import { Failure } from '../sdk/failure.ts';
-import type { DaemonInfo, ServiceDefinition } from '../sdk/plugin.ts';
-import type { ToKernel } from '../sdk/protocol.ts';
-import type { Logger } from '../log.ts';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import type { MethodShape, Routes } from '../bus/router.ts';
+import type { Logger } from '../log.ts';
+import type { Manifest, Plan } from '../plan/index.ts';
+import { type Busy, ControlPage, pageBytes } from '../sdk/control-page.ts';
+import { Failure } from '../sdk/failure.ts';
+import type { DaemonInfo, Log, ServiceDefinition } from '../sdk/plugin.ts';
+import type { ToKernel } from '../sdk/protocol.ts';
+import { planWith } from './admission.ts';
+import { Builds, freshBuild } from './builds.ts';
+import { Children } from './children.ts';
+import { type Clock, systemClock } from './clock.ts';
 import { Gate } from './gate.ts';
+import { Guard } from './guard.ts';
+import { Hearing } from './hearing.ts';
+import type { Incident } from './incident.ts';
 import { KernelPeer, kernelSlot } from './kernel-peer.ts';
-import { Links, type Party } from './links.ts';
+import { Links } from './links.ts';
+import { refuseHeapFlag } from './heap-flag.ts';
+import { absence, withRequirements } from './order.ts';
+import { Parties } from './parties.ts';
+import { Handover, type ReloadOptions, type ReloadOutcome, reloadTogether } from './reload.ts';
+import { regroup } from './regroup.ts';
 import { routesOf } from './routes.ts';
+import { Staging } from './staging.ts';
 import { Threads, type WorkerBase } from './threads.ts';
 import type { Transition } from './transitions.ts';
-import { type Generation, Unit, type UnitWorld } from './unit.ts';
-import { Watch } from './watch.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import { type Generation, Unit } from './unit.ts';
+import type { UnitWorld } from './unit-world.ts';
+import { type MakeWorker, makeWorker, type WorkerHandle } from './worker-handle.ts';
+
+const defaultHoldMs = 1000;
+const defaultStallMs = 4000;
+/** A log that is not read may hold the kernel up for so long before the workers take it for dead. */
+const logMs = 60_000;
 
 export interface SupervisorOptions {
   readonly plan: Plan;
@@ -35,8 +54,16 @@ export interface SupervisorOptions {
   readonly unresponsiveMs: number;
   readonly killMs: number;
   readonly logger: Logger;
-  /** What the daemon cannot go on after; it must end itself. */
+  /** What the daemon cannot go on after; it must end itself at once, by a signal. */
   readonly fatal: (reason: string) => void;
+  /** A plugin that the daemon cannot do without is not coming back: stop in order, and exit 1. Default: `fatal`. */
+  readonly giveUp?: (reason: string) => void;
+  /** Milliseconds that calls may be held while a generation hands over to the next, which is dropped beyond it. Default 1000. */
+  readonly holdMs?: number;
+  /** Milliseconds without a turn of the kernel's own loop after which a worker ends the daemon; 0: never. Default 4000. */
+  readonly stallMs?: number;
+  readonly clock?: Clock;
+  readonly makeWorker?: MakeWorker;
 }
 
 export class Supervisor {
@@ -45,59 +72,73 @@ export class Supervisor {
   readonly #front: Unit;
   readonly #threads: Threads;
   readonly #links = new Links();
+  readonly #parties = new Parties(this.#links);
   readonly #loading = new Gate(availableParallelism() + 1);
-  readonly #parties = new WeakMap<WorkerHandle, Map<string, Party>>();
-  readonly #watch: Watch;
+  readonly #clock: Clock;
+  readonly #builds: Builds;
+  readonly #staging: Staging;
+  readonly #children: Children;
+  readonly #guard: Guard;
+  readonly #world: UnitWorld;
+  readonly #pageMemory = new SharedArrayBuffer(pageBytes);
+  readonly #page = new ControlPage(this.#pageMemory);
   readonly #listeners = new Set<(transition: Transition) => void>();
-  readonly #children = new Map<string, Set<number>>();
+  readonly #witnesses = new Set<(incident: Incident) => void>();
+  #stopBeat = () => {};
   #peer: KernelPeer | undefined;
   #routes: Routes = {};
   readonly #open = Promise.withResolvers<void>();
   readonly #settled = Promise.withResolvers<void>();
+  #opened = false;
   #stopping = false;
 
+  /** @throws Failure FailedPrecondition when Node was started with a heap limit that would undo everybody's */
   constructor(options: SupervisorOptions) {
+    refuseHeapFlag();
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#children = new Children(this.#clock);
+    this.#builds = new Builds(options.daemon.state);
+    this.#staging = new Staging(this.#builds, this.#settled.promise, (message, fields) =>
+      this.#log('warn', message, fields),
+    );
+    const hearing = new Hearing(
+      (message, from) => this.#heard(message, from),
+      (from, reason) => void this.#guard.end(from, reason),
+    );
     this.#threads = new Threads(
       () => this.#base(),
-      (message, from) => this.#heard(message, from),
+      (message, from) => hearing.heard(message, from),
+      (...args) => this.#make(...args),
     );
-    const world = this.#world();
-    for (const id of options.plan.order) this.#add(new Unit(options.plan.manifests.get(id)!, world));
-    this.#front = new Unit(options.front.manifest, world);
-    this.#add(this.#front);
-    this.#watch = new Watch(
+    this.#world = this.#makeWorld();
+    for (const id of options.plan.order) this.#add(options.plan.manifests.get(id)!);
+    this.#front = this.#add(options.front.manifest);
+    regroup(this.units, (unit) => this.#threadName(unit.manifest), this.#clock);
+    this.#guard = new Guard(
       () => this.#threads.all,
+      options,
       {
-        unresponsiveMs: options.unresponsiveMs,
-        killMs: options.killMs,
-        softMb: (handle) => this.#unitsIn(handle).reduce((sum, unit) => sum + unit.manifest.limits.softMb, 0) || 512,
+        log: (...line) => this.#log(...line),
+        witness: (incident) => this.#witness(incident),
+        fatal: options.fatal,
       },
-      {
-        unresponsive: (handle, silentMs) =>
-          options.logger.write('warn', 'worker is unresponsive', { worker: handle.thread, silentMs }),
-        responsive: (handle) => options.logger.write('info', 'worker is responsive again', { worker: handle.thread }),
-        kill: (handle, reason) => void this.#kill(handle, reason),
-      },
+      this.#clock,
     );
     this.#routes = this.#currentRoutes();
   }
 
-  #add(unit: Unit): void {
+  #add(manifest: Manifest): Unit {
+    const unit = new Unit(manifest, this.#world);
     this.#units.set(unit.id, unit);
-    this.#threads.join(this.#threadName(unit.manifest), unit);
+    return unit;
   }
 
   /** The kernel's own service, before the boot. */
   serveKernel(definition: ServiceDefinition, service: object): void {
-    const log = {
-      debug: (message: string, fields?: Record<string, unknown>) =>
-        this.#options.logger.write('debug', message, fields),
-      info: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('info', message, fields),
-      warn: (message: string, fields?: Record<string, unknown>) => this.#options.logger.write('warn', message, fields),
-      error: (message: string, fields?: Record<string, unknown>) =>
-        this.#options.logger.write('error', message, fields),
-    };
+    const at = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: Record<string, unknown>) =>
+      this.#log(level, message, fields);
+    const log: Log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
     this.#peer = new KernelPeer(log, definition, service);
     this.#links.serving(kernelSlot, this.#peer, 1);
     this.#routes = this.#currentRoutes();
@@ -125,21 +166,46 @@ export class Supervisor {
   replan(next: Pick<SupervisorOptions, 'plan' | 'configs' | 'threads'>): void {
     this.#options = { ...this.#options, ...next };
     for (const id of next.plan.order) {
-      if (!this.#units.has(id)) this.#add(new Unit(next.plan.manifests.get(id)!, this.#world()));
+      const manifest = next.plan.manifests.get(id)!;
+      const unit = this.#units.get(id) ?? this.#add(manifest);
+      // One that runs is what it was started as until it is reloaded.
+      if (unit.serving === undefined && unit.starting === undefined)
+        unit.build = freshBuild(manifest, this.#world.config(id));
     }
     for (const id of [...this.#units.keys()]) {
-      if (id !== this.#front.id && !next.plan.manifests.has(id)) this.#units.delete(id);
+      if (id === this.#front.id || next.plan.manifests.has(id)) continue;
+      this.#units.delete(id);
+      this.#links.ended(id, `plugin ${id} is not in the plan any more: unavailable`);
     }
+    regroup(this.units, (unit) => this.#threadName(unit.manifest), this.#clock);
     this.#tellRoutes();
+  }
+
+  /** All of them get a next generation, or none does. In the order of starting, outcomes as well. What one does in `activate` must not call another of them. */
+  async reloadTogether(ids: readonly string[], options: ReloadOptions = {}): Promise<ReloadOutcome[]> {
+    const wanted = new Set(ids.map((id) => this.unit(id)));
+    const units = this.units.filter((unit) => wanted.has(unit));
+    const held = (rest: readonly Unit[]): Promise<ReloadOutcome[]> =>
+      rest.length === 0
+        ? reloadTogether(units.map((unit) => new Handover(unit, options)))
+        : rest[0]!.exclusively(() => held(rest.slice(1)));
+    return held(units);
   }
 
   /** All that the daemon cannot do without is up, and the front takes calls. */
   get serving(): boolean {
-    return [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready');
+    return (
+      this.#front.state === 'ready' && [...this.plan.required].every((id) => this.#units.get(id)?.state === 'ready')
+    );
   }
 
   responsive(handle: WorkerHandle): boolean {
-    return this.#watch.responsive(handle);
+    return this.#guard.responsive(handle);
+  }
+
+  /** What the worker says that it is inside of, for how long already and until when: shown, and not taken for hanging. */
+  busy(handle: WorkerHandle): Busy | undefined {
+    return this.#guard.busy(handle);
   }
 
   onTransition(listener: (transition: Transition) => void): () => void {
@@ -147,14 +213,20 @@ export class Supervisor {
     return () => this.#listeners.delete(listener);
   }
 
+  onIncident(witness: (incident: Incident) => void): () => void {
+    this.#witnesses.add(witness);
+    return () => this.#witnesses.delete(witness);
+  }
+
   /**
    * Starts everything, each as soon as what it depends on serves. The front opens its sockets when the required plugins and those that `first`
    * names are up: calls to the others wait for them. Resolves when all have settled; throws when a required plugin does not start.
    */
   async boot(): Promise<void> {
-    this.#watch.start();
+    this.#stopBeat = this.#page.beat();
+    this.#guard.start();
     const { plan, first } = this.#options;
-    const early = this.#withRequirements([...plan.required, ...first]);
+    const early = withRequirements(plan, [...plan.required, ...first]);
     const booted = new Map<string, Promise<void>>();
     const start = (id: string) => booted.set(id, this.#bootOne(this.#units.get(id)!, booted));
     for (const id of plan.order) if (early.has(id)) start(id);
@@ -165,6 +237,7 @@ export class Supervisor {
     const missing = await open;
     if (missing !== undefined) throw new Failure('FailedPrecondition', missing);
     if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
+    this.#opened = true;
     this.#open.resolve();
     await Promise.all(booted.values());
     this.#settled.resolve();
@@ -187,35 +260,39 @@ export class Supervisor {
     return `load required plugin ${missing}: ${reason || state}`;
   }
 
-  /** These plugins, and whatever must be there before them. */
-  #withRequirements(ids: readonly string[]): Set<string> {
-    const found = new Set<string>();
-    const add = (id: string) => {
-      if (found.has(id) || !this.#units.has(id)) return;
-      found.add(id);
-      for (const { on } of this.#options.plan.dependencies.get(id) ?? []) add(on);
-    };
-    for (const id of ids) add(id);
-    return found;
-  }
-
   async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
     const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
-    const required = Promise.all(dependencies.map((dependency) => booted.get(dependency.on))).then(() => {
-      const missing = dependencies.find(
-        (each) => each.kind === 'requires' && this.#units.get(each.on)?.state !== 'ready',
-      );
-      return missing === undefined
-        ? undefined
-        : `requires ${missing.on}, which is ${this.#units.get(missing.on)?.state}`;
-    });
+    const required = Promise.all(dependencies.map((dependency) => booted.get(dependency.on))).then(() =>
+      absence(this.#requirements(unit).find(({ state }) => state !== 'ready')),
+    );
     await unit.start(required);
+  }
+
+  #requirements(unit: Unit): Unit[] {
+    const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
+    return dependencies.flatMap(({ kind, on }) => (kind === 'requires' ? (this.#units.get(on) ?? []) : []));
+  }
+
+  /** Of one that is started anew: what it requires may be on its way as well. */
+  async #required(unit: Unit): Promise<string | undefined> {
+    for (;;) {
+      const missing = this.#requirements(unit).filter(({ state }) => state !== 'ready');
+      if (missing.length === 0) return undefined;
+      const lost = missing.find(({ state }) => state === 'failed' || state === 'stopped' || state === 'skipped');
+      if (lost !== undefined) return absence(lost);
+      await new Promise<void>((resolve) => {
+        const off = this.onTransition(() => {
+          off();
+          resolve();
+        });
+      });
+    }
   }
 
   /** Stops everything, front first, each before what it depends on, with a deadline each. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#watch.stop();
+    this.#guard.stop();
     await this.#front.stop('the daemon stops');
     const stopped = new Map<string, Promise<void>>();
     for (const id of [...this.#options.plan.order].reverse()) {
@@ -230,22 +307,58 @@ export class Supervisor {
     await Promise.all(stopped.values());
     // What shares a thread stops one by one; the thread goes when all have.
     await Promise.all([...this.#threads.all].map((handle) => handle.terminate('the daemon stops')));
+    this.#children.stop();
+    this.#stopBeat();
   }
 
-  #world(): UnitWorld {
-    const { front, logger } = this.#options;
+  #makeWorld(): UnitWorld {
+    const { front } = this.#options;
     return {
       threads: this.#threads,
       loading: this.#loading,
-      now: Date.now,
+      clock: this.#clock,
+      builds: this.#builds,
+      holdMs: this.#options.holdMs ?? defaultHoldMs,
       threadName: (manifest) => this.#threadName(manifest),
       config: (id) => (id === front.manifest.id ? front.config : (this.#options.configs.get(id) ?? {})),
       transition: (transition) => this.#transition(transition),
       serving: (unit, generation) => this.#serving(unit, generation),
+      died: (unit, generation) => this.#links.died(unit.id, generation.number),
       ended: (unit, reason) => this.#ended(unit, reason),
-      log: (level, message, fields) => logger.write(level, message, fields),
-      unstoppable: (unit) => this.#options.fatal(`the worker of ${unit.id} cannot be ended`),
+      staged: (unit, generation) => this.#staging.staged(unit, generation),
+      startable: (build) => this.#staging.startable(build),
+      required: (unit) => this.#required(unit),
+      admit: (manifest) => {
+        const next = this.#planWith(manifest);
+        return 'problem' in next ? next.problem : undefined;
+      },
+      adopted: (manifest) => {
+        const next = this.#planWith(manifest);
+        if ('plan' in next) this.#options = { ...this.#options, plan: next.plan };
+        this.#tellRoutes();
+      },
+      reloadFailed: (unit, stage, reason) => {
+        this.#log('warn', 'reload failed', { plugin: unit.id, stage, reason });
+        this.#witness({ t: 'reload_failed', plugin: unit.id, stage, reason });
+      },
+      log: (level, message, fields) => this.#log(level, message, fields),
+      unstoppable: (unit, handle) =>
+        this.#options.fatal(`worker ${handle.thread} of plugin ${unit.id} cannot be ended`),
     };
+  }
+
+  #planWith(manifest: Manifest): ReturnType<typeof planWith> {
+    if (manifest.id === this.#front.id) return { plan: this.#options.plan };
+    return planWith(this.#options.plan, manifest, { [kernelContract]: '1.0.0' });
+  }
+
+  #make(...[init, limits, onMessage]: Parameters<MakeWorker>): WorkerHandle {
+    const handle = (this.#options.makeWorker ?? makeWorker)(init, limits, onMessage);
+    void handle.exited.then(() => {
+      this.#parties.left(handle);
+      this.#children.orphaned(handle);
+    });
+    return handle;
   }
 
   #threadName(manifest: Manifest): string {
@@ -253,7 +366,7 @@ export class Supervisor {
   }
 
   #base(): WorkerBase {
-    const { plan, daemon, timeouts } = this.#options;
+    const { plan, daemon, timeouts, stallMs } = this.#options;
     return {
       daemon,
       timeouts,
@@ -262,24 +375,30 @@ export class Supervisor {
       migrations: [...plan.manifests.values()]
         .filter((manifest) => manifest.records.prefix !== '')
         .map((manifest) => ({ prefix: manifest.records.prefix, dir: join(manifest.dir, 'migrations') })),
+      kernelPage: this.#pageMemory,
+      kernelStallMs: stallMs ?? defaultStallMs,
     };
+  }
+
+  #log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void {
+    this.#page.busy('writing the log', logMs, () => this.#options.logger.write(level, message, fields));
   }
 
   #transition(transition: Transition): void {
     const { slot, generation, from, to, reason } = transition;
-    this.#options.logger.write('debug', 'plugin', {
-      id: slot,
-      generation,
-      from,
-      to,
-      ...(reason === '' ? {} : { reason }),
-    });
-    for (const listener of this.#listeners) listener(transition);
+    // What asks for a link meanwhile waits for the next generation.
+    if (to !== 'ready') this.#links.interrupted(slot);
+    this.#log('debug', 'plugin', { id: slot, generation, from, to, ...(reason === '' ? {} : { reason }) });
+    for (const listener of [...this.#listeners]) listener(transition);
+  }
+
+  #witness(incident: Incident): void {
+    for (const witness of [...this.#witnesses]) witness(incident);
   }
 
   #serving(unit: Unit, generation: Generation): void {
     this.#tellRoutes();
-    this.#links.serving(unit.id, this.#party(unit.id, generation.handle), generation.number);
+    this.#links.serving(unit.id, this.#parties.of(unit.id, generation.handle), generation.number);
   }
 
   #tellRoutes(): void {
@@ -290,60 +409,26 @@ export class Supervisor {
   #ended(unit: Unit, reason: string): void {
     this.#links.ended(unit.id, reason);
     if (unit.state !== 'failed') return;
-    this.#options.logger.write('error', 'plugin failed', { id: unit.id, reason: unit.reason });
-    if (this.#options.plan.required.has(unit.id) && !this.#stopping && unit.restarts > 0) {
-      this.#options.fatal(`required plugin ${unit.id} has failed: ${unit.reason}`);
-    }
-  }
-
-  /** A plugin in a worker, as the links know it: one object for the life of the worker. */
-  #party(id: string, handle: WorkerHandle): Party {
-    let parties = this.#parties.get(handle);
-    if (parties === undefined) {
-      parties = new Map();
-      this.#parties.set(handle, parties);
-    }
-    let party = parties.get(id);
-    if (party === undefined) {
-      party = partyOf(id, handle);
-      parties.set(id, party);
-    }
-    return party;
+    this.#log('error', 'plugin failed', { id: unit.id, reason: unit.reason });
+    const required = this.#options.plan.required.has(unit.id) || unit === this.#front;
+    if (!required || this.#stopping || !this.#opened) return;
+    (this.#options.giveUp ?? this.#options.fatal)(`required plugin ${unit.id} has failed: ${unit.reason}`);
   }
 
   #heard(message: ToKernel, from: WorkerHandle): void {
     switch (message.t) {
-      case 'introduce': {
-        const target = this.#units.get(message.slot);
-        if (target !== undefined && target.state !== 'ready') this.#links.interrupted(message.slot);
-        this.#links.introduce(this.#party(message.id, from), message.slot);
+      case 'introduce':
+        this.#links.introduce(this.#parties.of(message.id, from), message.slot);
         return;
-      }
       case 'log':
-        this.#options.logger.write(message.level, message.message, { plugin: message.id, ...message.fields });
+        this.#log(message.level, message.message, { plugin: message.id, ...message.fields });
         return;
       case 'child':
-        this.#child(message.id, message.pid, message.running);
+        this.#children.heard(from, message.pid, message.running);
         return;
       case 'fatal':
         this.#options.fatal(`plugin ${message.id}: ${message.reason}`);
     }
-  }
-
-  #child(id: string, pid: number, running: boolean): void {
-    const children = this.#children.get(id) ?? new Set();
-    if (running) children.add(pid);
-    else children.delete(pid);
-    this.#children.set(id, children);
-  }
-
-  #unitsIn(handle: WorkerHandle): Unit[] {
-    return this.units.filter((unit) => unit.serving?.handle === handle || unit.starting === handle);
-  }
-
-  async #kill(handle: WorkerHandle, reason: string): Promise<void> {
-    this.#options.logger.write('error', 'worker is ended', { worker: handle.thread, reason });
-    if (!(await handle.terminate(reason))) this.#options.fatal(`worker ${handle.thread} cannot be ended: ${reason}`);
   }
 
   #currentRoutes(): Routes {
@@ -351,7 +436,7 @@ export class Supervisor {
       this.#peer === undefined
         ? {}
         : {
-            'troupe.kernel.v1.Kernel': [
+            [kernelContract]: [
               { slot: kernelSlot, name: '', public: true, methods: {}, shapes: this.#peer.dispatcher.methods() },
             ],
           };
@@ -363,14 +448,4 @@ export class Supervisor {
   }
 }
 
-function partyOf(id: string, handle: WorkerHandle): Party {
-  return {
-    id,
-    get gone() {
-      return handle.gone;
-    },
-    accept: (from, port, page) => handle.send({ t: 'accept', id, from, port, page }, [port]),
-    relink: (slot, generation, port, page) => handle.send({ t: 'relink', id, slot, generation, port, page }, [port]),
-    down: (slot, reason) => handle.send({ t: 'down', id, slot, reason }),
-  };
-}
+const kernelContract = 'troupe.kernel.v1.Kernel';

@@ -1,33 +1,39 @@
 /**
- * Looks at every worker from outside: does its loop turn, is its heap within bounds. A thread that says it is busy in a system call is
- * shown, and not ended before the time it has promised.
+ * Looks at every worker from outside: does its loop turn, and are calls taken that have come. Both are read from memory that the worker writes (its control
+ * page): no message, nothing that a stuck thread would have to answer. A thread that says it is busy in a system call is shown, and not ended before the time
+ * it has promised.
  */
-import { beats, busy } from '../sdk/control-page.ts';
+import { type Busy, look } from '../sdk/control-page.ts';
+import type { Clock } from './clock.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 const lookMs = 250;
-/** Heap is asked every fourth look: 0.04 ms a worker. */
-const heapEvery = 4;
 
 export interface WatchLimits {
-  /** Milliseconds without a beat before a worker is called unresponsive. */
+  /** Milliseconds without a sign of life before a worker is called unresponsive. */
   readonly unresponsiveMs: number;
   /** …and before it is ended; 0 = never. */
   readonly killMs: number;
-  /** Heap and external memory, in MB, above which a worker is ended. */
-  softMb(handle: WorkerHandle): number;
 }
 
 export interface WatchEvents {
-  unresponsive(handle: WorkerHandle, silentMs: number): void;
-  responsive(handle: WorkerHandle): void;
+  /** `why` says which sign is missing. */
+  unresponsive(handle: WorkerHandle, silentMs: number, why: string): void;
+  responsive(handle: WorkerHandle, silentMs: number): void;
   kill(handle: WorkerHandle, reason: string): void;
 }
 
+const signs = {
+  turning: 'its event loop does not turn',
+  taking: 'its event loop turns, and calls that have come are not begun',
+} as const;
+type Sign = keyof typeof signs;
+
 interface Seen {
-  beats: number;
-  at: number;
-  silent: boolean;
+  readonly counts: Record<Sign, number>;
+  /** When each was last as it should be. */
+  readonly wellAt: Record<Sign, number>;
+  silent: Sign | undefined;
   killed: boolean;
 }
 
@@ -35,80 +41,85 @@ export class Watch {
   readonly #handles: () => Iterable<WorkerHandle>;
   readonly #limits: WatchLimits;
   readonly #events: WatchEvents;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #seen = new WeakMap<WorkerHandle, Seen>();
-  #timer: NodeJS.Timeout | undefined;
-  #looks = 0;
+  #cancel: (() => void) | undefined;
 
-  constructor(
-    handles: () => Iterable<WorkerHandle>,
-    limits: WatchLimits,
-    events: WatchEvents,
-    now: () => number = Date.now,
-  ) {
+  constructor(handles: () => Iterable<WorkerHandle>, limits: WatchLimits, events: WatchEvents, clock: Clock) {
     this.#handles = handles;
     this.#limits = limits;
     this.#events = events;
-    this.#now = now;
+    this.#clock = clock;
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.look(), lookMs);
-    this.#timer.unref();
+    this.#cancel = this.#clock.after(lookMs, () => {
+      this.look();
+      this.start();
+    });
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#cancel?.();
+    this.#cancel = undefined;
   }
 
-  /** Whether the worker's loop has turned lately. */
+  /** Whether the worker has shown signs of life lately. */
   responsive(handle: WorkerHandle): boolean {
-    return !(this.#seen.get(handle)?.silent ?? false);
+    return this.#seen.get(handle)?.silent === undefined;
   }
 
+  /** What the worker says that it is inside of. */
+  busy(handle: WorkerHandle): Busy | undefined {
+    return handle.gone ? undefined : look(handle.page).busy;
+  }
+
+  /** One look at all of them. */
   look(): void {
-    const now = this.#now();
-    this.#looks += 1;
-    for (const handle of this.#handles()) {
-      if (handle.gone) continue;
-      this.#beat(handle, now);
-      if (this.#looks % heapEvery === 0) void this.#heap(handle);
-    }
+    const now = this.#clock.now();
+    for (const handle of this.#handles()) if (!handle.gone) this.#lookAt(handle, now);
   }
 
-  #beat(handle: WorkerHandle, now: number): void {
-    const count = beats(handle.page);
-    const seen = this.#seen.get(handle);
-    // A worker that has not beaten yet is still loading; its start deadline covers that.
-    if (seen === undefined || count !== seen.beats || count === 0) {
-      if (seen?.silent) this.#events.responsive(handle);
-      this.#seen.set(handle, { beats: count, at: now, silent: false, killed: seen?.killed ?? false });
+  #lookAt(handle: WorkerHandle, now: number): void {
+    const { beats, taken, waiting, busy } = look(handle.page);
+    let seen = this.#seen.get(handle);
+    if (seen === undefined) {
+      seen = {
+        counts: { turning: beats, taking: taken },
+        wellAt: { turning: now, taking: now },
+        silent: undefined,
+        killed: false,
+      };
+      this.#seen.set(handle, seen);
+    }
+    // One that has not beaten yet is still loading: its start deadline covers that. One that is busy has said for how long.
+    const excused = beats === 0 || (busy !== undefined && now < busy.until);
+    const turning = beats !== seen.counts.turning;
+    if (excused || turning) seen.wellAt.turning = now;
+    // A loop that does not turn cannot take anything, and what it last said of what waits is old.
+    if (excused || !turning || waiting === 0 || taken !== seen.counts.taking) seen.wellAt.taking = now;
+    seen.counts.turning = beats;
+    seen.counts.taking = taken;
+    this.#judge(handle, seen, now);
+  }
+
+  #judge(handle: WorkerHandle, seen: Seen, now: number): void {
+    const sign: Sign = seen.wellAt.turning <= seen.wellAt.taking ? 'turning' : 'taking';
+    const silentMs = now - seen.wellAt[sign];
+    if (silentMs < this.#limits.unresponsiveMs) {
+      if (seen.silent !== undefined) {
+        seen.silent = undefined;
+        this.#events.responsive(handle, silentMs);
+      }
       return;
     }
-    if (busy(handle.page, now)) return;
-    const silentMs = now - seen.at;
-    if (!seen.silent && silentMs >= this.#limits.unresponsiveMs) {
-      seen.silent = true;
-      this.#events.unresponsive(handle, silentMs);
+    if (seen.silent === undefined) {
+      seen.silent = sign;
+      this.#events.unresponsive(handle, silentMs, signs[sign]);
     }
     if (!seen.killed && this.#limits.killMs > 0 && silentMs >= this.#limits.killMs) {
       seen.killed = true;
-      this.#events.kill(handle, `its event loop has not turned for ${silentMs} ms`);
-    }
-  }
-
-  async #heap(handle: WorkerHandle): Promise<void> {
-    const softMb = this.#limits.softMb(handle);
-    try {
-      const heap = await handle.worker.getHeapStatistics();
-      const usedMb = (heap.used_heap_size + heap.external_memory) / 2 ** 20;
-      const seen = this.#seen.get(handle);
-      if (usedMb > softMb && seen !== undefined && !seen.killed) {
-        seen.killed = true;
-        this.#events.kill(handle, `it holds ${Math.round(usedMb)} MB, its limit is ${softMb} MB`);
-      }
-    } catch {
-      // It ended while it was asked.
+      this.#events.kill(handle, `${signs[sign]}, for ${silentMs} ms`);
     }
   }
 }

@@ -2,7 +2,7 @@
  * One worker as the kernel holds it: spawned, spoken to with a deadline on every call, and ended by a ladder that cannot hang.
  * The only place that makes a Worker.
  */
-import { MessageChannel, type MessagePort, Worker, locks } from 'node:worker_threads';
+import { locks, MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
 import { pageBytes } from '../sdk/control-page.ts';
@@ -14,28 +14,72 @@ const entry = new URL('../sdk/entry.ts', import.meta.url);
 /** Milliseconds a worker may take to die of terminate(). One stuck in native code, or in a loop V8 compiled without checks, never does. */
 const terminateMs = 2000;
 
+/** Megabytes of heap and external memory. */
 export interface WorkerLimits {
-  /** V8's own limit of the old generation; far above the soft one that the watch enforces, because reaching it often aborts the process. */
+  /** Polled from outside, and the worker is ended above it. */
+  readonly softMb: number;
+  /** V8's own limit of the old generation; far above the soft one, because reaching it often aborts the process. */
   readonly hardMb: number;
 }
 
-export class WorkerHandle {
+export interface WorkerHandle {
+  /** Name of the thread. */
   readonly thread: string;
+  /** Ids of the plugins that it hosts. */
+  readonly plugins: readonly string[];
+  readonly limits: WorkerLimits;
+  readonly page: SharedArrayBuffer;
+  /** For looking at it from outside; what it does is asked of the methods here. */
+  readonly worker: Pick<
+    Worker,
+    'threadId' | 'performance' | 'cpuUsage' | 'getHeapStatistics' | 'startCpuProfile' | 'getHeapSnapshot'
+  >;
+  /** Resolves with the reason when the thread has ended. Never rejects. */
+  readonly exited: Promise<string>;
+  readonly gone: boolean;
+  send(message: ToWorker, transfer?: readonly MessagePort[]): void;
+  /**
+   * A control call. Rejects with Unavailable when the worker ends first, DeadlineExceeded when it is silent for too long.
+   * @param deadlineMs may be infinite
+   */
+  call<K extends keyof WorkerControl>(
+    method: K,
+    args: Parameters<WorkerControl[K]>,
+    deadlineMs: number,
+  ): Promise<Awaited<ReturnType<WorkerControl[K]>>>;
+  /**
+   * Ends the thread for `reason`. Resolves false when it does not end within two seconds: then process.exit() would hang as well,
+   * and only a signal ends the process.
+   */
+  terminate(reason: string): Promise<boolean>;
+}
+
+export type MakeWorker = (
+  init: Omit<WorkerInit, 'page' | 'channel'>,
+  limits: WorkerLimits,
+  onMessage: (message: ToKernel) => void,
+) => WorkerHandle;
+
+export const makeWorker: MakeWorker = (init, limits, onMessage) => new NodeWorker(init, limits, onMessage);
+
+class NodeWorker implements WorkerHandle {
+  readonly thread: string;
+  readonly plugins: readonly string[];
+  readonly limits: WorkerLimits;
   readonly page = new SharedArrayBuffer(pageBytes);
   readonly worker: Worker;
-  /** Resolves with the reason when the thread has ended. Never rejects. */
   readonly exited: Promise<string>;
   readonly #control: comlink.Remote<WorkerControl>;
   readonly #channel: MessagePort;
+  /** What rejects the calls under way when it ends. A reaction on `exited` for each call would stay there for the worker's life. */
+  readonly #calls = new Set<(reason: string) => void>();
   #reason: string | undefined;
   #gone = false;
 
-  constructor(
-    init: Omit<WorkerInit, 'page' | 'channel'>,
-    limits: WorkerLimits,
-    onMessage: (message: ToKernel) => void,
-  ) {
+  constructor(...[init, limits, onMessage]: Parameters<MakeWorker>) {
     this.thread = init.thread;
+    this.plugins = init.plugins.map((plugin) => plugin.id);
+    this.limits = limits;
     const { port1, port2 } = new MessageChannel();
     this.#channel = port1;
     port1.on('message', onMessage);
@@ -56,7 +100,9 @@ export class WorkerHandle {
       this.worker.on('exit', (code) => {
         this.#gone = true;
         port1.close();
-        resolve(this.#reason ?? `exited with code ${code}`);
+        const reason = this.#reason ?? `exited with code ${code}`;
+        for (const reject of [...this.#calls]) reject(reason);
+        resolve(reason);
         // Waiters for a lock that a dead thread held wake only at the next request in the process (measured, Node 26).
         void locks.request('troupe:wake', () => undefined).then(undefined, () => undefined);
       });
@@ -77,43 +123,47 @@ export class WorkerHandle {
     this.#channel.postMessage(message, [...transfer]);
   }
 
-  /** A control call. Rejects with Unavailable when the worker ends first, DeadlineExceeded when it is silent for too long. */
-  async call<K extends keyof WorkerControl>(
+  call<K extends keyof WorkerControl>(
     method: K,
     args: Parameters<WorkerControl[K]>,
     deadlineMs: number,
   ): Promise<Awaited<ReturnType<WorkerControl[K]>>> {
-    const remote = this.#control[method] as unknown as (
-      ...args: unknown[]
-    ) => Promise<Awaited<ReturnType<WorkerControl[K]>>>;
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () =>
-          reject(
-            new Failure(
-              'DeadlineExceeded',
-              `worker ${this.thread} has not answered ${method} within ${deadlineMs} ms: deadline exceeded`,
-            ),
-          ),
-        deadlineMs,
+    type Answer = Awaited<ReturnType<WorkerControl[K]>>;
+    const remote = this.#control[method] as unknown as (...args: unknown[]) => Promise<Answer>;
+    return new Promise((resolve, reject) => {
+      const died = (reason: string) => {
+        done();
+        const text = `worker ${this.thread} ended during ${method}: ${reason}: unavailable`;
+        reject(new Failure('Unavailable', text));
+      };
+      const late = () => {
+        done();
+        const text = `worker ${this.thread} has not answered ${method} within ${deadlineMs} ms: deadline exceeded`;
+        reject(new Failure('DeadlineExceeded', text));
+      };
+      const timer = deadlineMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(late, deadlineMs);
+      const done = () => {
+        clearTimeout(timer);
+        this.#calls.delete(died);
+      };
+      if (this.#gone) {
+        died(this.#reason ?? 'it has ended');
+        return;
+      }
+      this.#calls.add(died);
+      remote(...args).then(
+        (answer) => {
+          done();
+          resolve(answer);
+        },
+        (error: unknown) => {
+          done();
+          reject(error);
+        },
       );
     });
-    const death = this.exited.then((reason) => {
-      throw new Failure('Unavailable', `worker ${this.thread} ended during ${method}: ${reason}: unavailable`);
-    });
-    try {
-      return await Promise.race([remote(...args), deadline, death]);
-    } finally {
-      clearTimeout(timer);
-      death.catch(() => undefined);
-    }
   }
 
-  /**
-   * Ends the thread for `reason`. Resolves false when it does not end within two seconds: then process.exit() would hang as well,
-   * and only a signal ends the process.
-   */
   async terminate(reason: string): Promise<boolean> {
     if (this.#gone) return true;
     this.#reason ??= reason;
@@ -129,7 +179,7 @@ export class WorkerHandle {
 }
 
 function describe(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof Error)) return `threw ${String(error)}`;
   const { code } = error as NodeJS.ErrnoException;
   const first = error.stack?.split('\n').find((line) => line.includes('file:')) ?? '';
   return [code, error.message, first.trim()].filter(Boolean).join(' ');

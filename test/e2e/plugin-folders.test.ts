@@ -90,7 +90,7 @@ const bad: Record<string, Bad> = {
   'never-ready': {
     toml: manifest('never-ready', quick),
     code: code('await new Promise(() => {}); return { serve: {} };'),
-    reason: /has not answered start within 3000 ms/,
+    reason: /start deadline: its start\(\) has not returned within 3 s/,
   },
   'loops-at-import': {
     toml: manifest('loops-at-import', quick),

@@ -51,7 +51,7 @@ function edit(file: string, from: string, to: string): void {
 }
 
 async function reload(t: ExecutionContext, daemon: Daemon, id: string): Promise<void> {
-  const { code, stdout, stderr } = await trouped(daemon, 'plugins', 'reload', id);
+  const { code, stdout, stderr } = await trouped(daemon, 'plugins', 'reload', '--force', id);
   t.regex(stdout + stderr, new RegExp(`^${id.replaceAll('.', '\\.')}: reloaded \\(generation \\d+, `));
   t.is(code, 0);
 }
@@ -102,7 +102,7 @@ test('hello: a service of its own contract, with state that outlives its code', 
   ];
   for (const [file, from, to, reason] of broken) {
     edit(file, from, to);
-    const { code, stdout } = await trouped(daemon, 'plugins', 'reload', id);
+    const { code, stdout } = await trouped(daemon, 'plugins', 'reload', '--force', id);
     t.is(code, 1, stdout);
     t.regex(stdout, /^example\.hello\.v1\.hello: kept: /);
     t.regex(stdout, reason);
