@@ -45,3 +45,31 @@ test('state of a shim whose container has ended, and of one that is gone', async
   t.regex(said, /"status": 3,/);
   t.regex(said, /shims 0, bundle false\n/);
 });
+
+test('a shim that does not answer holds nobody else, and answers again when it can', async (t) => {
+  const said = await both(t, async (side) => {
+    await side.image();
+    await side.running('hung');
+    await side.running('well');
+    const list = async (): Promise<void> => {
+      const lines = (await side.must(['tasks', 'ls'])).split('\n').sort();
+      // containerd forgets the pid along with the state; ours knows it still.
+      side.note(lines.join('\n').replace(/^hung +\d+ +UNKNOWN/m, 'hung UNKNOWN'));
+    };
+    const [shim] = side.shims('hung');
+    process.kill(shim!, 'SIGSTOP');
+    try {
+      await list();
+      await side.exec('well', [], 'echo still');
+      await side.show(['tasks', 'rm', '-f', 'well']);
+    } finally {
+      process.kill(shim!, 'SIGCONT');
+    }
+    await list();
+    await side.exec('hung', [], 'echo again');
+  });
+  t.regex(said, /\nhung UNKNOWN\nwell PID-OF-well RUNNING\n/);
+  t.regex(said, /\nstill\nheard\nexit 0\n/);
+  t.regex(said, /\nhung PID-OF-hung RUNNING\n/);
+  t.regex(said, /\nagain\nheard\nexit 0\n/);
+});
