@@ -1,5 +1,6 @@
 /** Figures as a table: medians of the rounds, and the ratio to the peer measured in the same run. */
 import { cpus, release, totalmem } from 'node:os';
+import type { Chart } from './chart.ts';
 
 export interface Row {
   readonly what: string;
@@ -17,6 +18,7 @@ export interface Report {
   readonly peer: string;
   readonly rows: readonly Row[];
   readonly notes: readonly string[];
+  readonly charts?: readonly Chart[];
 }
 
 export function median(values: readonly number[]): number {
