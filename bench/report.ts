@@ -1,5 +1,6 @@
 /** Figures as a table: medians of the rounds, and the ratio to the peer measured in the same run. */
 import { cpus, release, totalmem } from 'node:os';
+import type { Chart } from './chart.ts';
 
 export interface Row {
   readonly what: string;
@@ -17,6 +18,7 @@ export interface Report {
   readonly peer: string;
   readonly rows: readonly Row[];
   readonly notes: readonly string[];
+  readonly charts?: readonly Chart[];
 }
 
 export function median(values: readonly number[]): number {
@@ -33,7 +35,7 @@ export function renderReport(report: Report): string {
   const cells = report.rows.map((row) => {
     const ours = median(row.ours);
     const peer = row.peer.length === 0 ? undefined : median(row.peer);
-    const ratio = peer === undefined ? '' : `${(row.more ? ours / peer : peer / ours).toFixed(2)}×`;
+    const ratio = peer === undefined || peer === 0 ? '' : `${(row.more ? ours / peer : peer / ours).toFixed(2)}×`;
     return [
       row.what,
       `${shown(ours)} ${row.unit}`,

@@ -18,6 +18,7 @@ import { SnapshotsDefinition } from '../../proto/gen/containerd/services/snapsho
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { makeDisk, memoryOf, type Peer, startPeer } from '../peers.ts';
 import type { Report, Row } from '../report.ts';
+import type { BenchOptions } from '../run.ts';
 import { press } from './press.ts';
 import { type Blob, Streams } from './streams.ts';
 import { blobData, containerId, inFlight, kept, namespace, type PressureKind } from './subjects.ts';
@@ -47,13 +48,12 @@ interface Figures {
   readonly whole: { readonly [kind: string]: number };
 }
 
-/** @param only names of plugins, as in `slots`; none: all of them */
-export async function bench(rounds: number, only: readonly string[]): Promise<Report> {
+export async function bench(rounds: number, { parts }: Pick<BenchOptions, 'parts'>): Promise<Report> {
   const disk = makeDisk(2048);
   const figures: Figures[] = [];
   try {
     for (const kind of Object.keys(slots) as PressureKind[]) {
-      if (only.length > 0 && !only.includes(kind)) continue;
+      if (parts.length > 0 && !parts.includes(kind)) continue;
       const peer = await startPeer('troupe', disk.dir);
       try {
         figures.push(await one(peer, kind, rounds * reloadsPerRound));
@@ -200,5 +200,12 @@ function report(figures: readonly Figures[], reloads: number): Report {
     }`,
     ...trouble.slice(0, 10).map((text) => `${kind}: ${text}`),
   ]);
-  return { title: `Reloads under load, ${reloads} of each plugin`, peer: 'target', rows, notes };
+  const title = `Reloads under load, ${reloads} of each plugin at ${inFlight} calls in flight`;
+  const bars = figures.flatMap(({ kind, holdMs, flipMs }) => [
+    { label: `${kind}: calls held, p50`, series: 'p50', value: quantile(holdMs, 0.5) },
+    { label: `${kind}: calls held, p99`, series: 'p99', value: quantile(holdMs, 0.99) },
+    { label: `${kind}: request to flip, p50`, series: 'p50', value: quantile(flipMs, 0.5) },
+    { label: `${kind}: request to flip, p99`, series: 'p99', value: quantile(flipMs, 0.99) },
+  ]);
+  return { title, peer: 'target', rows, notes, charts: [{ name: 'reload', title, unit: 'ms', bars }] };
 }
