@@ -78,10 +78,15 @@ export class TrashCollector {
     void this.#follow(AbortSignal.any([following.signal, this.#ctx.signal]));
   }
 
-  /** Lets go of the feed; what is not forgotten then is found again by the next to follow. */
-  async stop(): Promise<void> {
+  /** Lets go of the feed. */
+  leave(): void {
     this.#following?.abort();
     clearTimeout(this.#again);
+  }
+
+  /** What is not forgotten then is found again by the next to follow. */
+  async stop(): Promise<void> {
+    this.leave();
     await this.#forget();
   }
 
