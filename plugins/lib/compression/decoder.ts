@@ -3,7 +3,7 @@
  * its format, and node:zlib's streams do it (decompress.ts), on threads of their own.
  */
 
-import type { Compression } from './format.ts';
+import type { Compression, Unsupported } from './format.ts';
 import { Gunzip, type GunzipState } from './gunzip.ts';
 import { isalAvailable, isalMemory } from './isal.ts';
 import type { NativeMemory, Region } from './memory.ts';
@@ -37,7 +37,7 @@ export function engines(inflate: Inflate): { readonly gzip: string; readonly zst
 }
 
 /** Whether `decoderFor` has one. */
-export function hasDecoder(compression: Compression, inflate: Inflate): compression is 'gzip' | 'zstd' {
+export function hasDecoder(compression: Compression | Unsupported, inflate: Inflate): compression is 'gzip' | 'zstd' {
   if (inflate === 'zlib') return false;
   return compression === 'gzip' ? isalAvailable() : compression === 'zstd' && zstdAvailable();
 }
