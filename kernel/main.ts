@@ -1,22 +1,4 @@
-/** Arguments → config → plan → boot → signals → stop in reverse. Whatever is not the daemon is a command of kernel/cli. */
-import { parseArguments, runCommand, type Streams } from './cli/index.ts';
+/** Where the daemon and every command begin: with the kernel's prebuilt image where it is current, else with the sources. */
+import { prebuilt } from './prebuilt/find.ts';
 
-const streams: Streams = {
-  out: (text) => process.stdout.write(text),
-  err: (text) => process.stderr.write(text),
-};
-
-const invocation = parseArguments(process.argv.slice(2));
-if (invocation.command === 'daemon') {
-  const { runDaemon } = await import('./daemon/daemon.ts');
-  try {
-    process.exitCode = await runDaemon(invocation.flags, invocation.watch ?? false);
-  } catch (error) {
-    streams.err(`${error instanceof Error ? error.message : String(error)}\n`.replace(/^(?=.)/gm, 'trouped: '));
-    process.exitCode = 1;
-  }
-} else {
-  // The launcher ignores it, for the daemon's sake; a command ends with its terminal.
-  process.on('SIGHUP', () => process.exit(129));
-  process.exitCode = await runCommand(invocation, streams);
-}
+await import(prebuilt([])?.href ?? './run.ts');

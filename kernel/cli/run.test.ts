@@ -29,8 +29,7 @@ function file(t: ExecutionContext, text: string): string {
 }
 
 test('version and help', async (t) => {
-  const { version, apiVersion, revision } = daemonVersion();
-  t.is(apiVersion, `1.6.20+troupe.${version}`);
+  const { version, revision } = daemonVersion();
   t.regex(revision, /^([0-9a-f]{40})?$/);
   t.deepEqual(await run('-v'), { code: 0, out: `${`trouped troupe ${version} ${revision}`.trimEnd()}\n`, err: '' });
   t.regex((await run('--help')).out, /--address, -a SOCKET/);

@@ -8,18 +8,13 @@ export const installDir: string = dirname(dirname(import.meta.dirname));
 export interface DaemonVersion {
   /** Ours, from package.json. */
   readonly version: string;
-  /**
-   * What the Version service says. Clients switch on it: nerdctl 2 uses Transfer and Streaming from 2.0.0 on, so it stays at the containerd whose API is
-   * served completely.
-   */
-  readonly apiVersion: string;
   /** Commit of the checkout; empty for an installed package. */
   readonly revision: string;
 }
 
 export function daemonVersion(): DaemonVersion {
   const { version } = JSON.parse(readFileSync(join(installDir, 'package.json'), 'utf8')) as { version: string };
-  return { version, apiVersion: `1.6.20+troupe.${version}`, revision: revision(installDir) };
+  return { version, revision: revision(installDir) };
 }
 
 /** NAME PACKAGE VERSION REVISION, the four words that containerd prints. */

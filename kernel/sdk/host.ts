@@ -26,6 +26,7 @@ import type {
 } from './plugin.ts';
 import { messageWithPlace } from './place.ts';
 import { Skip } from './plugin.ts';
+import { prebuilt } from './prebuilt.ts';
 import type { HostedPlugin, PluginStats, StartOutcome, Suspended, ToKernel, WorkerInit } from './protocol.ts';
 import { openRecords } from './reader.ts';
 
@@ -85,7 +86,8 @@ export class PluginHost {
   async load(): Promise<void> {
     const { id, dir } = this.#plugin;
     const url = pathToFileURL(join(dir, 'index.ts')).href;
-    const module: { default?: PluginDefinition } = await import(url).catch((error: unknown) => this.#place(error));
+    const loading: Promise<{ default?: PluginDefinition }> = prebuilt.get(url)?.() ?? import(url);
+    const module = await loading.catch((error: unknown) => this.#place(error));
     if (typeof module.default?.start !== 'function') {
       throw new Failure('InvalidArgument', `plugin ${id}: index.ts has no default export made by definePlugin`);
     }

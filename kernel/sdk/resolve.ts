@@ -11,6 +11,7 @@ const entries: { readonly [name: string]: string } = {
   'troupe/sys': 'kernel/sys/index.ts',
   'troupe/ttrpc': 'kernel/ttrpc/index.ts',
   'troupe/grpc-client': 'kernel/front/client.ts',
+  'troupe/toml': 'kernel/config/toml.ts',
   'troupe/testing': 'kernel/sdk/testing.ts',
 };
 

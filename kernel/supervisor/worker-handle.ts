@@ -5,6 +5,7 @@
 import { locks, MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
+import { prebuilt } from '../prebuilt/find.ts';
 import { pageBytes } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { ToKernel, ToWorker, WorkerControl, WorkerInit } from '../sdk/protocol.ts';
@@ -84,7 +85,7 @@ class NodeWorker implements WorkerHandle {
     this.#channel = port1;
     port1.on('message', onMessage);
     const workerData: WorkerInit = { ...init, page: this.page, channel: port2 };
-    this.worker = new Worker(entry, {
+    this.worker = new Worker(prebuilt(init.plugins.map(({ dir }) => dir)) ?? entry, {
       name: init.thread,
       workerData,
       transferList: [port2],

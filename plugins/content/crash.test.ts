@@ -82,7 +82,7 @@ const promises: { readonly [step: string]: (t: ExecutionContext, found: Found) =
 };
 
 /** What a program that was killed had answers to, and what the next one found, did, and left. */
-async function resume(t: ExecutionContext, dir: string, answered: readonly string[], failpoints = ''): Promise<void> {
+async function resume(t: ExecutionContext, dir: string, answered: readonly string[], failpoints = ''): Promise<Found> {
   const { lines, code, errors } = await run('resume', dir, failpoints);
   t.is(code, 0, errors);
   const [before, ...steps] = lines.map((line) => JSON.parse(line));
@@ -95,6 +95,7 @@ async function resume(t: ExecutionContext, dir: string, answered: readonly strin
     t.deepEqual(report.problems, []);
     for (const name of names) promises[name]!(t, report.found);
   }
+  return before.found;
 }
 
 test('without a fault every step is answered and kept', async (t) => {
@@ -113,11 +114,14 @@ for (const point of new Set(points)) {
     const dir = useDirectory(t);
     const { lines, signal, errors } = await run('work', dir, `${point}=kill`);
     t.is(signal, 'SIGKILL', `the point was not reached: ${errors}`);
-    await resume(
+    const found = await resume(
       t,
       dir,
       lines.map((line) => JSON.parse(line)),
     );
+    // At every moment of a commit there is the ingest or the blob.
+    if (point.startsWith('content.commit.'))
+      t.is(found.ingests.kept === 4, found.blobs[`n ${sha256('kept')}`] === undefined);
   });
 }
 

@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -14,7 +15,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { digestOf } from '../lib/digest/digest.ts';
 import { Disk } from './disk.ts';
-import { Ingest, readStatus } from './ingest.ts';
+import { Ingest, readStatus, repairIngest } from './ingest.ts';
 
 function useDisk(t: ExecutionContext): Disk {
   const root = mkdtempSync(join(tmpdir(), 'troupe-disk-'));
@@ -44,7 +45,7 @@ test('the tree is containerd’s, whatever the ref is', (t) => {
   t.is(statSync(disk.root).mode & 0o777, 0o700);
 });
 
-test('a blob appears whole, with mode 0444, and its directory keeps nothing else', async (t) => {
+test('a blob appears whole, with mode 0444, and its ingest keeps its bytes until it is removed', async (t) => {
   const disk = useDisk(t);
   const ingest = Ingest.create(disk, 'i', options);
   await ingest.append(Buffer.from('hello'));
@@ -54,9 +55,31 @@ test('a blob appears whole, with mode 0444, and its directory keeps nothing else
   const path = disk.blobPath(ingest.digest);
   t.is(readFileSync(path, 'utf8'), 'hello');
   t.is(statSync(path).mode & 0o7777, 0o444);
+  t.is(statSync(ingest.dataPath).ino, statSync(path).ino);
   disk.unplaceBlob(ingest.digest, ingest.dataPath);
+  t.false(existsSync(path));
   t.is(statSync(ingest.dataPath).mode & 0o777, 0o644, 'taken back, it can be written to again');
   ingest.close();
+});
+
+test('what may be a blob is not written to by whoever goes on with its ingest', async (t) => {
+  const disk = useDisk(t);
+  const first = Ingest.create(disk, 'i', options);
+  await first.append(Buffer.from('hello'));
+  await first.sync();
+  await disk.placeBlob(first.dataPath, first.digest);
+  first.close();
+  // Died before the record; or the record is on its way still.
+  t.false(repairIngest(disk, 'i', 'n/r'));
+  const second = (await Ingest.resume(disk, 'i', options))!;
+  t.is(second.offset, 5n);
+  await second.truncate();
+  await second.append(Buffer.from('HELLO, world'));
+  t.is(readFileSync(disk.blobPath(first.digest), 'utf8'), 'hello');
+  t.deepEqual([second.digest, readFileSync(second.dataPath, 'utf8')], [digestOf('HELLO, world'), 'HELLO, world']);
+  second.close();
+  disk.removeIngest('i');
+  t.deepEqual(readdirSync(disk.ingestPath('.')), []);
 });
 
 test('blobs placed at the same time share the fsync of their directory', async (t) => {

@@ -4,14 +4,18 @@
  *     <root>/io.containerd.content.v1.content/
  *     ├── blobs/
  *     │   └── sha256/                 one directory per algorithm
- *     │       └── <hex>               whole and verified, mode 0444; appears by rename after its fsync
+ *     │       └── <hex>               whole and verified, mode 0444; appears as a second name of an ingest's data after its fsync
  *     └── ingest/
  *         └── <sha256 of NS/REF>/     one directory per ingest
  *             ├── ref                 NS/REF
  *             ├── total               bytes expected, decimal; missing when the client did not say
  *             ├── startedat           RFC 3339
  *             ├── updatedat           RFC 3339, written when a writer lets go
- *             └── data                what has arrived; its size is the offset
+ *             ├── data                what has arrived; its size is the offset
+ *             └── marks               what is known of the data, see marks.ts
+ *
+ * Data that has a second name is never written to: it may be a blob, or become one yet. Its first name goes when the record is there,
+ * so that at every moment either the ingest has its bytes or the blob is recorded.
  *
  * Which blobs and ingests exist is for the records to say (store.ts). A file that no record names is a leftover.
  */
@@ -19,9 +23,11 @@ import {
   chmodSync,
   closeSync,
   constants,
+  copyFile,
+  existsSync,
   fstatSync,
-  fsync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -30,6 +36,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  truncateSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -44,11 +51,12 @@ import {
   digestOf,
   isDigest,
 } from '../lib/digest/digest.ts';
+import { SyncedDirectory } from './synced-directory.ts';
 
-const fsyncFile = promisify(fsync);
-const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
+const copy = promisify(copyFile);
+const { COPYFILE_FICLONE, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
 
-const ingestFiles = ['data', 'ref', 'startedat', 'updatedat', 'total'];
+const ingestFiles = ['data', 'marks', 'ref', 'startedat', 'updatedat', 'total'];
 
 export class Disk {
   readonly root: string;
@@ -99,22 +107,21 @@ export class Disk {
   }
 
   /**
-   * Moves a file that is synced into its place and syncs the place. An older file there is replaced: it has the same content, or is damaged.
-   * The caller holds the digest's lock.
+   * Gives a file that is synced its place and syncs the place. An older file there is replaced: no record says that it is whole.
+   * The caller holds the digest's lock, and removes `source` once the record is there.
    */
   async placeBlob(source: string, digest: Digest): Promise<void> {
     const directory = this.#directory(digestAlgorithm(digest));
     const target = this.blobPath(digest);
-    failpoint('content.commit.before-rename');
+    failpoint('content.commit.before-link');
     try {
-      renameSync(source, target);
+      linkOrMove(source, target);
     } catch (error) {
-      if (!isErrno(error, 'EISDIR', 'ENOTEMPTY', 'EEXIST')) throw error;
-      // Something that is not a file took the name; nobody but an accident makes that.
+      if (!isErrno(error, 'EEXIST', 'EISDIR', 'ENOTEMPTY')) throw error;
       rmSync(target, { recursive: true, force: true });
-      renameSync(source, target);
+      linkOrMove(source, target);
     }
-    failpoint('content.commit.after-rename');
+    failpoint('content.commit.after-link');
     await directory.sync();
     failpoint('content.commit.after-directory-fsync');
   }
@@ -126,14 +133,14 @@ export class Disk {
     failpoint('content.trash.after-unlink');
   }
 
-  /** Takes back a {@link placeBlob} whose record failed: the data goes back to its ingest, so that the client may try again. */
+  /** Takes back a {@link placeBlob} whose record was refused: the data is its ingest's alone again, so that the client may go on. */
   unplaceBlob(digest: Digest, source: string): void {
     try {
-      renameSync(this.blobPath(digest), source);
+      if (existsSync(source)) unlinkIfThere(this.blobPath(digest));
+      else renameSync(this.blobPath(digest), source);
       chmodSync(source, 0o644);
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error;
-      unlinkIfThere(this.blobPath(digest));
     }
   }
 
@@ -182,6 +189,16 @@ export class Disk {
     failpoint('content.ingest.after-mkdir');
   }
 
+  /** Cuts data that is longer, unless it has a second name. */
+  cutData(directory: string, bytes: number): void {
+    const path = this.ingestPath(directory, 'data');
+    const { size, nlink } = statSync(path);
+    if (size <= bytes || nlink > 1) return;
+    // A commit that was cut short left the mode of a blob; it matters to whoever is not root.
+    chmodSync(path, 0o644);
+    truncateSync(path, bytes);
+  }
+
   /** The data file for reading and writing, made when it is missing. */
   openData(directory: string): number {
     const path = this.ingestPath(directory, 'data');
@@ -189,7 +206,7 @@ export class Disk {
     try {
       return openSync(path, flags, 0o644);
     } catch (error) {
-      // A commit that was cut short between its fsync and the rename left the mode of a blob; it matters to whoever is not root.
+      // As above.
       if (!isErrno(error, 'EACCES')) throw error;
       chmodSync(path, 0o644);
       return openSync(path, flags, 0o644);
@@ -201,14 +218,21 @@ export class Disk {
     return openSync(this.ingestPath(directory, 'data'), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   }
 
-  /** Whether the directory says that it is this ingest's. After a power cut its small files may be empty, since nothing syncs them. */
-  isIngestOf(directory: string, ref: string): boolean {
-    try {
-      return readFileSync(this.ingestPath(directory, 'ref'), 'utf8') === ref;
-    } catch (error) {
-      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EISDIR')) return false;
-      throw error;
-    }
+  /** Gives the ingest bytes of its own when its data has a second name. Costs a copy where the file system cannot share blocks. */
+  async detachData(directory: string): Promise<void> {
+    const path = this.ingestPath(directory, 'data');
+    if (statSync(path).nlink === 1) return;
+    const own = this.ingestPath(directory, 'own');
+    rmSync(own, { force: true });
+    await copy(path, own, COPYFILE_FICLONE);
+    chmodSync(own, 0o644);
+    renameSync(own, path);
+  }
+
+  /** Makes the directory say whose ingest it is. After a power cut its small files may be empty, since nothing syncs them. */
+  nameIngest(directory: string, ref: string): void {
+    const path = this.ingestPath(directory, 'ref');
+    if (readIfThere(path) !== ref) writeFileSync(path, ref, { mode: 0o644 });
   }
 
   removeIngest(directory: string): void {
@@ -240,43 +264,27 @@ export class Disk {
   }
 }
 
-/**
- * A directory whose fsyncs are shared: those that ask while one runs all get the next one. With many small blobs at a time that is one
- * fsync for all of them instead of one each.
- */
-class SyncedDirectory {
-  readonly #fd: number;
-  #running: Promise<void> | undefined;
-  #next: Promise<void> | undefined;
+export function isErrno(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
+}
 
-  constructor(path: string) {
-    this.#fd = openSync(path, O_RDONLY | O_DIRECTORY);
-  }
-
-  sync(): Promise<void> {
-    if (this.#running === undefined) return this.#start();
-    this.#next ??= this.#running.then(
-      () => this.#start(),
-      () => this.#start(),
-    );
-    return this.#next;
-  }
-
-  close(): void {
-    closeSync(this.#fd);
-  }
-
-  #start(): Promise<void> {
-    this.#next = undefined;
-    this.#running = fsyncFile(this.#fd).finally(() => {
-      this.#running = undefined;
-    });
-    return this.#running;
+/** A file system without hard links moves it: there, a death before the record costs the ingest its bytes. */
+function linkOrMove(source: string, target: string): void {
+  try {
+    linkSync(source, target);
+  } catch (error) {
+    if (!isErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK')) throw error;
+    renameSync(source, target);
   }
 }
 
-export function isErrno(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
 }
 
 function list(path: string): string[] {

@@ -79,16 +79,6 @@ export class IngestStore {
     });
     failpoint('content.abort.after-record');
   }
-
-  async forget(rows: readonly IngestRow[]): Promise<void> {
-    if (rows.length === 0) return;
-    await this.#records.commit({
-      statements: rows.map(({ ns, ref }) => ({
-        sql: 'DELETE FROM content_ingest WHERE ns = ? AND ref = ?',
-        params: [ns, ref],
-      })),
-    });
-  }
 }
 
 export function ingestNotFound(ref: string): Failure {

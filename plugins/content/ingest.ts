@@ -20,6 +20,7 @@ import { Failure, failpoint } from 'troupe/plugin';
 import { type Digest, type DigestAlgorithm, Digester } from '../lib/digest/digest.ts';
 import { formatRfc3339, nowNanoseconds } from '../lib/timestamp/timestamp.ts';
 import { type Disk, isErrno } from './disk.ts';
+import { type Mark, Marks } from './marks.ts';
 
 const readFile = promisify(read);
 const writeFile = promisify(write);
@@ -35,6 +36,7 @@ export class Ingest {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #fd: number;
+  readonly #marks: Marks;
   #digester: Digester;
   #open = true;
   /** Nanoseconds since the epoch. */
@@ -52,6 +54,7 @@ export class Ingest {
     this.#directory = directory;
     this.#fd = fd;
     this.#digester = state.digester;
+    this.#marks = new Marks(disk.ingestPath(directory, 'marks'), state.digester.size);
     this.startedAt = state.startedAt;
     this.updatedAt = state.updatedAt;
     this.total = state.total;
@@ -78,8 +81,11 @@ export class Ingest {
   }
 
   /**
-   * Goes on where the data ends, reading all of it for the digest: the file is the truth, so a state of the hash kept elsewhere could lie
-   * after a crash. Costs the time to read it. Undefined when there is nothing to go on from.
+   * Goes on where the data was last known to be whole, reading it up to there for the digest: the file is the truth, so a state of the hash
+   * kept elsewhere could lie after a crash. Costs the time to read it. What comes after is cut off. Undefined when there is nothing to go
+   * on from.
+   *
+   * @param options.algorithm of the digest when the data does not say.
    */
   static async resume(
     disk: Disk,
@@ -90,10 +96,15 @@ export class Ingest {
     if (found === undefined) return undefined;
     // Another total is another piece of content under the same ref.
     if (options.total > 0n && found.total > 0n && options.total !== found.total) return undefined;
+    await disk.detachData(directory);
     const fd = disk.openData(directory);
     try {
-      const digester = await digestFile(fd, options.algorithm, options.signal);
-      return new Ingest(disk, directory, fd, { ...found, total: options.total || found.total, digester });
+      const marks = Marks.read(disk.ingestPath(directory, 'marks'));
+      const digester = await digestMarked(fd, marks, options.algorithm, options.signal);
+      const ingest = new Ingest(disk, directory, fd, { ...found, total: options.total || found.total, digester });
+      if (found.offset > ingest.offset) await truncateFile(fd, digester.size);
+      ingest.#marks.cut(digester.size);
+      return ingest;
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -107,13 +118,17 @@ export class Ingest {
     source: Digest,
     options: { ref: string; total: bigint; algorithm: DigestAlgorithm; signal: AbortSignal },
   ): Promise<Ingest> {
-    Ingest.create(disk, directory, options).close();
-    const data = disk.ingestPath(directory, 'data');
-    await copy(disk.blobPath(source), data, constants.COPYFILE_FICLONE);
-    const fd = disk.openData(directory);
-    await changeMode(fd, 0o644);
-    closeSync(fd);
-    return (await Ingest.resume(disk, directory, options))!;
+    const ingest = Ingest.create(disk, directory, options);
+    try {
+      await copy(disk.blobPath(source), ingest.dataPath, constants.COPYFILE_FICLONE);
+      await changeMode(ingest.#fd, 0o644);
+      ingest.#digester = await digestFile(ingest.#fd, options.algorithm, options.signal);
+      ingest.#marks.add(ingest.#digester);
+      return ingest;
+    } catch (error) {
+      ingest.close();
+      throw error;
+    }
   }
 
   get offset(): bigint {
@@ -133,9 +148,11 @@ export class Ingest {
     await written;
     this.updatedAt = nowNanoseconds();
     failpoint('content.ingest.after-write');
+    this.#marks.add(this.#digester);
   }
 
   async truncate(): Promise<void> {
+    this.#marks.cut(0);
     await truncateFile(this.#fd, 0);
     this.#digester = new Digester(this.#digester.algorithm);
     this.updatedAt = nowNanoseconds();
@@ -143,7 +160,11 @@ export class Ingest {
 
   /** The digest by another algorithm from here on; reads what is there. */
   async rehash(algorithm: DigestAlgorithm, signal: AbortSignal): Promise<void> {
-    if (algorithm !== this.#digester.algorithm) this.#digester = await digestFile(this.#fd, algorithm, signal);
+    if (algorithm === this.#digester.algorithm) return;
+    this.#digester = await digestFile(this.#fd, algorithm, signal);
+    // Those of one file are of one algorithm.
+    this.#marks.cut(0);
+    this.#marks.add(this.#digester);
   }
 
   /**
@@ -172,14 +193,15 @@ export class Ingest {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#marks.close();
     closeSync(this.#fd);
     try {
       writeFileSync(this.#disk.ingestPath(this.#directory, 'updatedat'), formatRfc3339(this.updatedAt), {
         mode: 0o644,
       });
     } catch (error) {
-      // Aborted meanwhile, or committed: nobody will ask. On a full disk the data file's own time will do.
-      if (!isErrno(error, 'ENOENT', 'ENOSPC', 'EDQUOT')) throw error;
+      // Aborted meanwhile, or committed: nobody will ask. With no space or no descriptor left, the data file's own time will do.
+      if (!isErrno(error, 'ENOENT', 'ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE')) throw error;
     }
   }
 
@@ -222,13 +244,54 @@ export function readStatus(disk: Disk, directory: string): IngestFiles | undefin
   }
 }
 
+/**
+ * Brings an ingest in order that a crash may have left half: its directory is there and says whose it is, and no data is in it that
+ * nobody was told of. Cheap: whether the bytes are really there is for {@link Ingest.resume} to see.
+ *
+ * @returns whether there was no data, and it begins anew.
+ */
+export function repairIngest(disk: Disk, directory: string, ref: string): boolean {
+  const found = readStatus(disk, directory);
+  if (found === undefined) {
+    Ingest.create(disk, directory, { ref, total: 0n, algorithm: 'sha256' }).close();
+    return true;
+  }
+  disk.nameIngest(directory, ref);
+  const marks = Marks.read(disk.ingestPath(directory, 'marks'));
+  const known = marks.findLast(({ offset }) => BigInt(offset) <= found.offset)?.offset ?? 0;
+  disk.cutData(directory, known);
+  return false;
+}
+
 async function digestFile(fd: number, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<Digester> {
   const digester = new Digester(algorithm);
-  const chunk = Buffer.allocUnsafeSlow(chunkSize);
-  for (;;) {
+  await digestUpTo(fd, digester, Number.POSITIVE_INFINITY, signal);
+  return digester;
+}
+
+/** Of the data up to the last mark that holds. */
+async function digestMarked(
+  fd: number,
+  marks: readonly Mark[],
+  algorithm: DigestAlgorithm,
+  signal: AbortSignal,
+): Promise<Digester> {
+  const digester = new Digester(marks[0]?.algorithm ?? algorithm);
+  let known = digester.copy();
+  for (const mark of marks) {
+    await digestUpTo(fd, digester, mark.offset, signal);
+    if (!Marks.holds(mark, digester)) break;
+    known = digester.copy();
+  }
+  return known;
+}
+
+async function digestUpTo(fd: number, digester: Digester, end: number, signal: AbortSignal): Promise<void> {
+  const chunk = Buffer.allocUnsafeSlow(Math.min(chunkSize, end - digester.size));
+  while (digester.size < end) {
     signal.throwIfAborted();
-    const { bytesRead } = await readFile(fd, chunk, 0, chunkSize, digester.size);
-    if (bytesRead === 0) return digester;
+    const { bytesRead } = await readFile(fd, chunk, 0, Math.min(chunk.length, end - digester.size), digester.size);
+    if (bytesRead === 0) return;
     digester.update(chunk.subarray(0, bytesRead));
   }
 }

@@ -182,7 +182,7 @@ test('a start clears what no record names, and keeps the rest', async (t) => {
   await partial(before, 'lost', 'x');
   const orphan = sha256('orphan');
   const subject = await restart(before, (daemon) => {
-    // Between rename and record; between mkdir and record; data gone with the rename; strays.
+    // Between link and record; between mkdir and record; data that was never synced; strays.
     writeFileSync(blob(daemon, orphan), 'orphan');
     mkdirSync(path(daemon, 'ingest', 'f'.repeat(64)));
     writeFileSync(path(daemon, 'ingest', 'f'.repeat(64), 'data'), 'x');
@@ -203,11 +203,14 @@ test('a start clears what no record names, and keeps the rest', async (t) => {
       !existsSync(path(daemon, 'blobs', 'stray')) &&
       !existsSync(path(daemon, 'blobs', 'sha256', 'stray')),
   );
-  t.is(ingests(daemon).length, 1);
+  t.is(ingests(daemon).length, 2);
   const { statuses } = await subject.client.listStatuses({ filters: [] }, within(subject));
   t.deepEqual(
     statuses.map(({ ref, offset }) => [ref, offset]),
-    [['r', 5n]],
+    [
+      ['lost', 0n],
+      ['r', 5n],
+    ],
   );
   t.is((await read(subject, digest)).toString(), 'keep');
 });

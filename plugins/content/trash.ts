@@ -2,8 +2,7 @@
  * Removes files that no record names any more. Two sources:
  *
  * - trash rows, written by the same commit that removed the last record: looked at after every change of the records;
- * - at a start without a predecessor, whatever a crash left: files under blobs/ without a record, ingests without a directory and
- *   directories without an ingest.
+ * - at a start without a predecessor, whatever a crash left: files under blobs/ without a record, and directories without an ingest.
  *
  * Nothing is removed on the word of a row alone. Under the lock that a writer holds while it renames and records, the records are asked
  * once more, so that a sweep and an upload of the same digest cannot cross.
@@ -12,7 +11,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Failure, failpoint, type Log } from 'troupe/plugin';
 import { type Digest, isDigest } from '../lib/digest/digest.ts';
 import type { Disk } from './disk.ts';
-import { readStatus } from './ingest.ts';
+import { repairIngest } from './ingest.ts';
 import type { Store } from './store.ts';
 import type { Exclusive } from './writers.ts';
 
@@ -47,20 +46,24 @@ export class Trash {
     return this.#running;
   }
 
-  /** Brings records and ingest directories to one state. Before anybody writes. */
+  /** Brings records and ingest directories to one state. Before anybody writes. What the records name is there, if only from its beginning. */
   async reconcileIngests(): Promise<void> {
-    const rows = this.#store.ingests.all();
-    const lost = rows.filter(
-      (row) =>
-        readStatus(this.#disk, row.directory) === undefined ||
-        !this.#disk.isIngestOf(row.directory, `${row.ns}/${row.ref}`),
-    );
-    await this.#store.ingests.forget(lost);
-    const known = new Set(rows.filter((row) => !lost.includes(row)).map((row) => row.directory));
+    let begun = 0;
+    const known = new Set<string>();
+    for (const { ns, ref, directory } of this.#store.ingests.all()) {
+      known.add(directory);
+      try {
+        if (repairIngest(this.#disk, directory, `${ns}/${ref}`)) begun += 1;
+      } catch (error) {
+        // Nobody else has to wait for it: whoever writes to it begins anew.
+        this.#log.warn('cannot bring an ingest in order', { ref: `${ns}/${ref}`, error: (error as Error).message });
+      }
+      if (known.size % 100 === 0) await turn();
+    }
     const leftovers = this.#disk.ingestDirectories().filter((directory) => !known.has(directory));
     for (const directory of leftovers) this.#disk.removeIngest(directory);
-    if (lost.length + leftovers.length > 0)
-      this.#log.info('cleared ingests that a crash left half', { records: lost.length, directories: leftovers.length });
+    if (begun + leftovers.length > 0)
+      this.#log.info('cleared ingests that a crash left half', { begunAnew: begun, directories: leftovers.length });
   }
 
   /** Removes files under blobs/ that no record names, and tells which records have no file. Beside normal work. */

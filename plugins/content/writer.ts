@@ -174,10 +174,7 @@ export class Writer {
 
     // Somebody else's good copy serves as well and is durable already.
     const there = own === undefined && store.isNamed(digest) && disk.hasBlob(digest, size);
-    if (!there) {
-      await this.#sync(ingest);
-      await disk.placeBlob(ingest.dataPath, digest).catch((error) => this.#placeFailed(error));
-    }
+    if (!there) await this.#placeFile(ingest, digest);
     try {
       failpoint('content.commit.before-record');
       await store.commitBlob(namespace, ref, blob, lease, { heal: damaged });
@@ -205,10 +202,16 @@ export class Writer {
     }
   }
 
-  #placeFailed(error: unknown): never {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw ingestNotFound(this.#options.ref);
-    if ((error as NodeJS.ErrnoException).syscall === 'fsync') this.#options.broken(stopped(error as Error));
-    throw error;
+  async #placeFile(ingest: Ingest, digest: Digest): Promise<void> {
+    const { disk, store, ref, broken } = this.#options;
+    await this.#sync(ingest);
+    try {
+      await disk.placeBlob(ingest.dataPath, digest);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).syscall === 'fsync') broken(stopped(error as Error));
+      else if (!store.isNamed(digest)) disk.unplaceBlob(digest, ingest.dataPath);
+      throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? ingestNotFound(ref) : error;
+    }
   }
 
   /** The ingest to write to; shared content becomes one first. */

@@ -13,7 +13,7 @@ export default definePlugin<{ readonly path: string }>({
     const serverId = new ServerId(ctx.rootOf('io.containerd.grpc.v1.introspection'));
     return {
       serve: {
-        [VersionDefinition.fullName]: serveVersion(ctx.daemon),
+        [VersionDefinition.fullName]: serveVersion(ctx),
         [IntrospectionDefinition.fullName]: serveIntrospection({ ctx, serverId, optPath: ctx.config.path }),
         [HealthDefinition.fullName]: serveHealth(new Health(ctx)),
       },

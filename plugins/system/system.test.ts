@@ -4,6 +4,8 @@ import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
 import { IntrospectionDefinition } from 'troupe/proto/containerd/services/introspection/v1/introspection.ts';
 import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
+import { StreamingDefinition } from 'troupe/proto/containerd/services/streaming/v1/streaming.ts';
+import { TransferDefinition } from 'troupe/proto/containerd/services/transfer/v1/transfer.ts';
 import { VersionDefinition } from 'troupe/proto/containerd/services/version/v1/version.ts';
 import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 import { HealthCheckResponse_ServingStatus as Status, HealthDefinition } from 'troupe/proto/grpc/health/v1/health.ts';
@@ -43,9 +45,13 @@ async function setUp(t: ExecutionContext, plugins: Plugin[]) {
   };
 }
 
-test('the version is one that clients of 1.6 take', async (t) => {
-  const { version } = await setUp(t, []);
+test('the version is one of containerd 2 when transfers are served, and else one that clients take who do all by themselves', async (t) => {
+  const { daemon, version } = await setUp(t, []);
   t.deepEqual(await version.version({}), { version: '1.6.20+troupe.0.1.0', revision: 'test' });
+  daemon.serve(TransferDefinition, {});
+  t.is((await version.version({})).version, '1.6.20+troupe.0.1.0');
+  daemon.serve(StreamingDefinition, {});
+  t.is((await version.version({})).version, '2.0.0+troupe.0.1.0');
 });
 
 test('plugins are listed under every URI that they answer to', async (t) => {

@@ -26,8 +26,11 @@ export const services: Readonly<Record<string, () => Promise<ServiceDefinition>>
   'containerd.task.v2.Task': async () => (await import('./containerd/task/v2/task.ts')).TaskDefinition,
   'containerd.task.v3.Task': async () => (await import('./containerd/task/v3/task.ts')).TaskDefinition,
   'grpc.health.v1.Health': async () => (await import('./grpc/health/v1/health.ts')).HealthDefinition,
+  'troupe.content.v1.Verification': async () => (await import('./troupe/content/v1/verification.ts')).VerificationDefinition,
   'troupe.kernel.v1.Kernel': async () => (await import('./troupe/kernel/v1/kernel.ts')).KernelDefinition,
   'troupe.records.v1.Records': async () => (await import('./troupe/records/v1/records.ts')).RecordsDefinition,
+  'troupe.registry.v1.Registry': async () => (await import('./troupe/registry/v1/registry.ts')).RegistryDefinition,
   'troupe.snapshots.v1.Snapshotter': async () => (await import('./troupe/snapshots/v1/snapshots.ts')).SnapshotterDefinition,
+  'troupe.streaming.v1.Streams': async () => (await import('./troupe/streaming/v1/streams.ts')).StreamsDefinition,
   'troupe.verifier.v1.Verifier': async () => (await import('./troupe/verifier/v1/verifier.ts')).VerifierDefinition,
 };

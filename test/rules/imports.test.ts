@@ -41,6 +41,7 @@ for (const [library, folder] of [
   ['@grpc/grpc-js', 'kernel/front'],
   ['koffi', 'kernel/sys'],
   ['smol-toml', 'kernel/config'],
+  ['esbuild', 'kernel/prebuilt'],
 ] as const) {
   test(`only ${folder} imports ${library}`, (t) => {
     t.deepEqual(

@@ -58,6 +58,7 @@ export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm 
 export class Digester {
   readonly algorithm: DigestAlgorithm;
   #hash: Hash;
+  #digest: Digest | undefined;
   /** Bytes seen. */
   size = 0;
 
@@ -67,11 +68,21 @@ export class Digester {
   }
 
   update(bytes: Uint8Array): void {
+    this.#digest = undefined;
     this.#hash.update(bytes);
     this.size += bytes.length;
   }
 
   digest(): Digest {
-    return `${this.algorithm}:${this.#hash.copy().digest('hex')}` as Digest;
+    this.#digest ??= `${this.algorithm}:${this.#hash.copy().digest('hex')}` as Digest;
+    return this.#digest;
+  }
+
+  /** Another one that has seen the same bytes. */
+  copy(): Digester {
+    const copy = new Digester(this.algorithm);
+    copy.#hash = this.#hash.copy();
+    copy.size = this.size;
+    return copy;
   }
 }

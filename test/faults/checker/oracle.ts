@@ -42,7 +42,7 @@ export interface Doubt {
   readonly call: string;
   readonly wants: readonly Want[];
   /** States that each object may have been in before. */
-  readonly before: readonly (readonly State[])[];
+  before: readonly (readonly State[])[];
 }
 
 export interface Oracle {
@@ -87,13 +87,11 @@ export class Folding implements Oracle {
     return this;
   }
 
-  /** Ingests may have shrunk, or be gone; one that is known to be gone does not come back. */
+  /** Ingests may have shrunk, to nothing at worst; they are there as before, or are not. */
   #cut(): void {
-    for (const [object, states] of this.possible) {
-      if (!object.startsWith('ingest/') || states.every((state) => state === null)) continue;
-      const max = Math.max(...states.map((state) => Number(state?.max ?? 0)));
-      this.possible.set(object, [null, { min: 0, max }]);
-    }
+    for (const [object, states] of this.possible) this.possible.set(object, shrunk(object, states));
+    for (const doubt of this.#doubts)
+      doubt.before = doubt.before.map((states, index) => shrunk(doubt.wants[index]!.object, states));
   }
 
   #ask(call: string, wants: readonly Want[], whole: boolean): Doubt {
@@ -107,4 +105,9 @@ export class Folding implements Oracle {
     if (whole && wants.length > 1) this.#doubts.add(doubt);
     return doubt;
   }
+}
+
+function shrunk(object: string, states: readonly State[]): State[] {
+  if (!object.startsWith('ingest/')) return [...states];
+  return states.map((state) => (state === null ? null : { ...state, min: 0 }));
 }

@@ -77,8 +77,6 @@ export async function write(
       );
     }
     if (end === total) {
-      // A death between the file's rename and its record costs the progress: of what was not committed nothing is promised.
-      turn.suppose([{ object: ingest, state: null }]);
       await turn.ask(
         'content.commit',
         [

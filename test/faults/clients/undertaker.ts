@@ -7,7 +7,7 @@ import type { Turn } from '../turn.ts';
 type Doomed = (name: string) => boolean;
 
 export async function undertaker(turn: Turn): Promise<void> {
-  const epochOf = /^(?:c|run|s|active|view|layer|leased|lease)-(\d+)-|^faults\.test\/(?:s|image-\d+:1-tag)-(\d+)-/;
+  const epochOf = /^(?:c|run|s|active|view|layer|leased|lease)-(\d+)-|^faults\.test\/(?:s|image-\d+x*:1-tag)-(\d+)-/;
   await clear(turn, (name) => {
     const match = epochOf.exec(name);
     // What was left last stays for one more look.

@@ -9,7 +9,7 @@ export interface ImageStore {
   name: string;
   /** of the image */
   labels: { [key: string]: string };
-  /** of which content is fetched; empty: this machine's */
+  /** of which content is fetched; empty: all of them */
   platforms: Platform[];
   /** keep manifests and configs of the other platforms too */
   allMetadata: boolean;

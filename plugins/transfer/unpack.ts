@@ -1,0 +1,249 @@
+/**
+ * The layers of one image made into snapshots: each as soon as its blob is there, all at once where the snapshotter can put a layer on its parent afterwards, and
+ * committed from the bottom up.
+ *
+ * A layer that is applied before the one below is there goes into an overlay mount of which only the upper directory is known. One that leans on what is
+ * below (a hard link to a file of a lower layer) is refused there, and has its turn when its parent is committed.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { Failure, type PluginContext } from 'troupe/plugin';
+import type { Mount } from 'troupe/proto/containerd/types/mount.ts';
+import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
+import type { Descriptor } from '../lib/image/document.ts';
+import type { Scope } from './scope.ts';
+
+export interface UnpackParts {
+  readonly ctx: Pick<PluginContext, 'exclusive' | 'call'>;
+  readonly scope: Scope;
+  readonly snapshotter: string;
+}
+
+interface Step {
+  readonly layer: Descriptor;
+  readonly diffId: string;
+  readonly chainId: string;
+  readonly parent: string;
+  /** Resolves when the parent is committed, rejects when it never will be. */
+  readonly below: Promise<void>;
+  readonly done: PromiseWithResolvers<void>;
+}
+
+const cleanupMs = 60_000;
+const UNCOMPRESSED = 'containerd.io/uncompressed';
+const SNAPSHOT_REF = 'containerd.io/snapshot.ref';
+
+export class Unpack {
+  readonly #parts: UnpackParts;
+  readonly #steps: readonly Step[];
+  readonly #rebase: Promise<boolean>;
+
+  /** @param layers bottom first, with the digests of what they unpack to */
+  constructor(parts: UnpackParts, layers: readonly Descriptor[], diffIds: readonly string[]) {
+    this.#parts = parts;
+    this.#rebase = this.#canRebase();
+    this.#rebase.catch(() => {});
+    const steps: Step[] = [];
+    for (const [at, layer] of layers.entries()) {
+      const before = steps.at(-1);
+      const diffId = diffIds[at]!;
+      const done = Promise.withResolvers<void>();
+      // Heard of by the layer above, or by nobody when that has failed already.
+      done.promise.catch(() => {});
+      steps.push({
+        layer,
+        diffId,
+        chainId: before === undefined ? diffId : chainId(before.chainId, diffId),
+        parent: before?.chainId ?? '',
+        below: before?.done.promise ?? Promise.resolve(),
+        done,
+      });
+    }
+    this.#steps = steps;
+  }
+
+  /** The name of the snapshot with all layers; empty when there are none. */
+  get chainId(): string {
+    return this.#steps.at(-1)?.chainId ?? '';
+  }
+
+  /** Unpacks one layer, whose blob is there, and waits for those below. @param at its place, 0 the bottom */
+  async layer(at: number, signal: AbortSignal): Promise<void> {
+    const { ctx, scope, snapshotter } = this.#parts;
+    const step = this.#steps[at]!;
+    try {
+      // Whoever else unpacks the same layers waits here, and then finds the snapshot. Layers wait only for those below them, so nobody waits in a circle.
+      const lock = `unpack:${scope.namespace}/${snapshotter}/${step.chainId}`;
+      await ctx.exclusive(lock, () => this.#unpack(step, signal), signal);
+      step.done.resolve();
+    } catch (error) {
+      step.done.reject(error);
+      throw error;
+    }
+  }
+
+  /** A layer will not come: whoever waits for it need not. */
+  fail(at: number, error: unknown): void {
+    this.#steps[at]!.done.reject(error);
+  }
+
+  async #unpack(step: Step, signal: AbortSignal): Promise<void> {
+    const { scope } = this.#parts;
+    const { layer } = step;
+    if (await this.#isThere(step, signal)) {
+      await waitFor(step.below, signal);
+      return;
+    }
+    scope.progress.update('extracting', layer, 0);
+    const ahead = step.parent !== '' && (await this.#rebase) && (await this.#ahead(step, signal));
+    if (!ahead) {
+      await waitFor(step.below, signal);
+      await this.#withSnapshot(step, step.parent, signal, async (key, mounts) => {
+        await this.#apply(step, mounts, signal);
+        await this.#commit(step, key, '', signal);
+      });
+    }
+    scope.progress.update('extracted', layer, layer.size);
+    await scope.content.label(layer.digest, { [UNCOMPRESSED]: step.diffId }, signal);
+  }
+
+  /** @returns false when the layer has to wait for the one below after all */
+  async #ahead(step: Step, signal: AbortSignal): Promise<boolean> {
+    return this.#withSnapshot(step, '', signal, async (key, mounts) => {
+      try {
+        await this.#apply(step, mounts.map(withoutLower), signal);
+      } catch (error) {
+        if (!Failure.is(error, 'FailedPrecondition')) throw error;
+        return false;
+      }
+      await waitFor(step.below, signal);
+      await this.#commit(step, key, step.parent, signal);
+      return true;
+    });
+  }
+
+  /** A snapshot for as long as `use` takes: what is not committed by then is removed. */
+  async #withSnapshot<T>(
+    { chainId }: Step,
+    parent: string,
+    signal: AbortSignal,
+    use: (key: string, mounts: readonly Mount[]) => Promise<T>,
+  ): Promise<T | true> {
+    const { scope, snapshotter } = this.#parts;
+    const { namespace, lease, trace, clients } = scope;
+    const key = `extract-${process.hrtime.bigint() % 1_000_000_000n}-${randomBytes(3).toString('base64url')} ${chainId}`;
+    const labels = { [SNAPSHOT_REF]: chainId };
+    let mounts: readonly Mount[];
+    try {
+      ({ mounts } = await clients.snapshots.prepare(
+        { snapshotter, key, parent, labels },
+        { namespace, lease, trace, signal },
+      ));
+    } catch (error) {
+      // A snapshotter that has the layer from elsewhere says so in this way.
+      if (Failure.is(error, 'AlreadyExists')) return true;
+      // It may have been made while nobody waited any more.
+      if (signal.aborted) await this.#remove(key);
+      throw error;
+    }
+    try {
+      return await use(key, mounts);
+    } finally {
+      await this.#remove(key);
+    }
+  }
+
+  /** Harmless for what is not there, or is committed: then its key is free already. */
+  async #remove(key: string): Promise<void> {
+    const { scope, snapshotter } = this.#parts;
+    await scope.clients.snapshots
+      .remove({ snapshotter, key }, { namespace: scope.namespace, timeoutMs: cleanupMs })
+      .catch(() => {});
+  }
+
+  async #apply({ layer, diffId }: Step, mounts: readonly Mount[], signal: AbortSignal): Promise<void> {
+    const { namespace, trace, clients } = this.#parts.scope;
+    const { mediaType, digest, size } = layer;
+    const diff = { mediaType, digest, size: BigInt(size), annotations: {} };
+    const { applied } = await clients.diff.apply(
+      { diff, mounts: [...mounts], payloads: {}, syncFs: false },
+      { namespace, trace, signal },
+    );
+    if (applied?.digest === diffId) return;
+    throw new Failure(
+      'InvalidArgument',
+      `layer ${digest}: wrong diff id calculated on extraction: ${applied?.digest}, its config says ${diffId}: invalid argument`,
+    );
+  }
+
+  async #commit({ chainId }: Step, key: string, parent: string, signal: AbortSignal): Promise<void> {
+    const { scope, snapshotter } = this.#parts;
+    const { namespace, lease, trace, clients } = scope;
+    const labels = { [SNAPSHOT_REF]: chainId };
+    try {
+      await clients.snapshots.commit(
+        { snapshotter, name: chainId, key, parent, labels },
+        { namespace, lease, trace, signal },
+      );
+    } catch (error) {
+      if (!Failure.is(error, 'AlreadyExists')) throw error;
+      await this.#keep(chainId, signal);
+    }
+  }
+
+  async #isThere({ chainId }: Step, signal: AbortSignal): Promise<boolean> {
+    const { scope, snapshotter } = this.#parts;
+    // In the lease before it is looked at, so that it is not collected in between.
+    await this.#keep(chainId, signal);
+    try {
+      await scope.clients.snapshots.stat({ snapshotter, key: chainId }, { namespace: scope.namespace, signal });
+      return true;
+    } catch (error) {
+      if (Failure.is(error, 'NotFound')) return false;
+      throw error;
+    }
+  }
+
+  async #keep(chainId: string, signal: AbortSignal): Promise<void> {
+    const { scope, snapshotter } = this.#parts;
+    await scope.clients.leases.addResource(
+      { id: scope.lease, resource: { type: `snapshots/${snapshotter}`, id: chainId } },
+      { namespace: scope.namespace, signal },
+    );
+  }
+
+  async #canRebase(): Promise<boolean> {
+    const { ctx, snapshotter } = this.#parts;
+    try {
+      const { capabilities } = await ctx
+        .call(SnapshotterDefinition, { name: snapshotter })
+        .info({}, { timeoutMs: 10_000 });
+      return capabilities.includes('rebase');
+    } catch {
+      // Whether there is one at all is told better by the snapshots service.
+      return false;
+    }
+  }
+}
+
+/** A snapshot without a parent is a bind mount of the directory that becomes an upper one. Backslashes, commas and colons are escaped in overlay's options. */
+function withoutLower(mount: Mount): Mount {
+  if (mount.type !== 'bind') return mount;
+  return { ...mount, type: 'overlay', options: [`upperdir=${mount.source.replace(/[\\,:]/g, '\\$&')}`] };
+}
+
+/** OCI image spec, "Layer ChainID". */
+export function chainId(parent: string, diffId: string): string {
+  return `sha256:${createHash('sha256').update(`${parent} ${diffId}`).digest('hex')}`;
+}
+
+async function waitFor(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(Failure.from(signal.reason));
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
