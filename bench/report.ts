@@ -35,7 +35,7 @@ export function renderReport(report: Report): string {
   const cells = report.rows.map((row) => {
     const ours = median(row.ours);
     const peer = row.peer.length === 0 ? undefined : median(row.peer);
-    const ratio = peer === undefined ? '' : `${(row.more ? ours / peer : peer / ours).toFixed(2)}×`;
+    const ratio = peer === undefined || peer === 0 ? '' : `${(row.more ? ours / peer : peer / ours).toFixed(2)}×`;
     return [
       row.what,
       `${shown(ours)} ${row.unit}`,

@@ -1,10 +1,11 @@
 /**
- * `npm run bench -- NAME [--rounds N] [--json FILE] [--svg DIR]`: one benchmark, beside its peer where that is installed, in interleaved rounds.
+ * `npm run bench -- NAME [PART …] [--rounds N] [--json FILE] [--svg DIR]`: one benchmark, beside its peer where that is installed, in interleaved rounds.
  *
  *   bus         messages between threads, against a bare port and comlink
  *   records     durable record writes at 1, 8 and 64 in flight, fsyncs per write
  *   rpc         unary calls at 1, 8 and 64 in flight, with a client outside the process
  *   footprint   boot time and idle memory, every plugin in its own thread and lean
+ *   reload      reloads under load: failed calls, how long calls are held, time to the flip, memory; 40 of each plugin a round
  *   unpack      images onto a disk; [--image NAME] one of them, [--images DIR] keeps what is built, [--quick] a twelfth of the size
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,6 +15,8 @@ import { renderChart } from './chart.ts';
 import { machine, type Report, renderReport } from './report.ts';
 
 export interface BenchOptions {
+  /** What of it, by names of its own; empty: all. */
+  readonly parts: readonly string[];
   /** Small inputs, to see that it runs: the figures mean nothing. */
   readonly quick: boolean;
   /** Where built images are kept from run to run; undefined: for this run only. */
@@ -22,7 +25,7 @@ export interface BenchOptions {
   readonly image: string | undefined;
 }
 
-const names = ['bus', 'records', 'rpc', 'footprint', 'unpack'] as const;
+const names = ['bus', 'records', 'rpc', 'footprint', 'reload', 'unpack'] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -44,7 +47,12 @@ const { bench } = (await import(`./${name}/index.ts`)) as {
   bench: (rounds: number, options: BenchOptions) => Promise<Report>;
 };
 const { quick, images, image } = values;
-const { charts = [], ...report } = await bench(Number(values.rounds), { quick, images, image });
+const { charts = [], ...report } = await bench(Number(values.rounds), {
+  parts: positionals.slice(1),
+  quick,
+  images,
+  image,
+});
 console.log(renderReport(report));
 if (values.json !== undefined)
   writeFileSync(values.json, `${JSON.stringify({ machine: machine(), ...report }, undefined, 2)}\n`);

@@ -14,6 +14,7 @@ import type { ControlPage } from './control-page.ts';
 import { definitionOf } from './definitions.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Failure } from './failure.ts';
+import { type HandedOver, handOver, takeOver } from './handover.ts';
 import type {
   CallOptions,
   Client,
@@ -114,9 +115,9 @@ export class PluginHost {
     return { t: 'started', methods: this.dispatcher.methods() };
   }
 
-  async activate(state: unknown): Promise<void> {
+  async activate(state: HandedOver | undefined): Promise<void> {
     try {
-      await this.#instance?.activate?.(state);
+      await this.#instance?.activate?.(takeOver(state));
     } catch (error) {
       this.#place(error);
     }
@@ -139,7 +140,7 @@ export class PluginHost {
       await this.dispatcher.quiesce(quiesceMs);
     }
     try {
-      return { quiet: true, state: await this.#instance?.suspend?.() };
+      return { quiet: true, state: handOver(await this.#instance?.suspend?.()) };
     } catch (error) {
       this.#place(error);
     }

@@ -6,6 +6,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { MethodShape, Routes } from '../bus/router.ts';
+import type { HandedOver } from './handover.ts';
 import type { DaemonInfo } from './plugin.ts';
 
 /** A plugin as its worker needs to know it. */
@@ -29,6 +30,8 @@ export interface WorkerInit {
   readonly plugins: readonly HostedPlugin[];
   readonly daemon: DaemonInfo;
   readonly timeouts: { readonly [name: string]: number };
+  /** That of its thread from the start on, which inherits the kernel's; undefined: as it is. */
+  readonly niceness: number | undefined;
   readonly routes: Routes;
   /** The records database file; readers open it themselves. */
   readonly database: string;
@@ -58,7 +61,7 @@ export interface PluginStats {
 }
 
 /** `quiet: false`: what had to end first has not, and nothing has been asked of the plugin. */
-export type Suspended = { quiet: true; state: unknown } | { quiet: false; running: readonly string[] };
+export type Suspended = { quiet: true; state: HandedOver | undefined } | { quiet: false; running: readonly string[] };
 
 export type StartOutcome = { t: 'started'; methods: readonly MethodShape[] } | { t: 'skipped'; reason: string };
 
@@ -67,7 +70,7 @@ export interface WorkerControl {
   /** Imports the plugin's code: what takes long and touches nothing, so that it need not wait for what the plugin requires. */
   load(id: string): Promise<void>;
   start(id: string): Promise<StartOutcome>;
-  activate(id: string, state: unknown): Promise<void>;
+  activate(id: string, state: HandedOver | undefined): Promise<void>;
   /**
    * Stops taking calls, waits up to `quiesceMs` for running ones, and asks the plugin for its state. `exclusive`: every call must have ended before, and
    * streams of `migrate` methods leave at once; otherwise the wait is for brief calls only, and those beyond finish on this generation.

@@ -1,4 +1,5 @@
 /** A worker's entry: hosts the plugins it is told to, answers the kernel, and beats. */
+import { getPriority, setPriority } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
@@ -13,6 +14,8 @@ import { KernelWatch } from './kernel-watch.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
 
 const init = workerData as WorkerInit;
+// Of this thread: to Linux it is a process, and 0 is the one that asks (setpriority(2)).
+if (init.niceness !== undefined && getPriority(0) !== init.niceness) setPriority(0, init.niceness);
 const page = new ControlPage(init.page);
 const scheduler = new Scheduler();
 const kernel = new KernelWatch(init.kernelPage, init.kernelStallMs);

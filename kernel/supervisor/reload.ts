@@ -8,24 +8,30 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { loadManifest, type Manifest } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
+import type { HandedOver } from '../sdk/handover.ts';
 import { type Build, freshBuild } from './builds.ts';
 import { incompatibility } from './compat.ts';
 import { type Generation, messageOf, startStep } from './generation.ts';
 import type { Unit } from './unit.ts';
 
-/** Running brief calls get so long to end before the state is taken; those beyond finish on the suspended generation. */
-const quiesceMs = 200;
+/**
+ * Running brief calls get so long to end before the state is taken; those beyond finish on the suspended generation. Everybody else's calls wait meanwhile, so this is
+ * ten times what a handler takes that only computes, and not what a disk or another plugin may take.
+ */
+const quiesceMs = 10;
 /** Where every call must have ended, it is worth waiting for them. */
 const exclusiveHoldMs = 10_000;
 /** Generations that only hold streams which end in their own time. */
 const maxDraining = 8;
 /** A reload waits so long for a place, and says for whom. */
 const roomMs = 30_000;
+/** One that is forced waits for calls with an end in sight as well, and not as long. */
+const forcedMs = 10_000;
 const roomPollMs = 100;
 
 /** What the next generation is made from; what is left out is as the folder has it, and config as it is. */
 export interface ReloadOptions {
-  /** Also when the code on disk is the code that runs, or has crashed in probation; ends the oldest generation when there is no place for one more. */
+  /** Also when the code on disk is the code that runs, or has crashed in probation; ends the oldest generation when eight hold streams already. */
   readonly force?: boolean;
   /** As it has been read anew, checked and planned. */
   readonly manifest?: Manifest;
@@ -63,7 +69,7 @@ export class Handover {
   readonly #began = performance.now();
   #old: Generation | undefined;
   #next: Generation | undefined;
-  #state: unknown;
+  #state: HandedOver | undefined;
   #heldAt = 0;
   /** What the old generation is in the middle of. */
   #phase: 'serving' | 'held' | 'suspended' | 'lost' = 'serving';
@@ -149,32 +155,37 @@ export class Handover {
   /** A place for one more: two generations that run brief calls, and eight that hold streams. */
   async #room(): Promise<void> {
     const { unit } = this;
-    const until = unit.world.clock.now() + roomMs;
+    const began = unit.world.clock.now();
     for (let told = false; ; told = true) {
       const inTheWay = await this.#inTheWay();
       if (inTheWay === undefined) return;
-      const { generation, reason } = inTheWay;
-      if (this.#options.force === true) {
+      const { generation, reason, brief } = inTheWay;
+      const waited = unit.world.clock.now() - began;
+      if (this.#options.force === true && (!brief || waited >= forcedMs)) {
         await unit.discard(generation, 'a newer generation needs its place');
         unit.draining.delete(generation);
         continue;
       }
-      if (unit.world.clock.now() >= until)
-        throw new Failure('Unavailable', `plugin ${unit.id}: ${reason}: unavailable`);
+      if (waited >= roomMs) throw new Failure('Unavailable', `plugin ${unit.id}: ${reason}: unavailable`);
       if (!told) unit.world.log('info', 'reload waits', { plugin: unit.id, reason });
       await sleep(roomPollMs);
     }
   }
 
-  async #inTheWay(): Promise<{ generation: Generation; reason: string } | undefined> {
+  async #inTheWay(): Promise<{ generation: Generation; reason: string; brief: boolean } | undefined> {
     const { unit } = this;
     for (const generation of unit.draining) {
       const { handle, number } = generation;
       const stats = await handle.call('stats', [unit.id], 1000).catch(() => undefined);
-      if ((stats?.brief ?? 0) === 0 && unit.draining.size < maxDraining) continue;
+      const brief = (stats?.brief ?? 0) > 0;
+      if (!brief && unit.draining.size < maxDraining) continue;
       const calls = await handle.call('running', [unit.id], 1000).catch(() => []);
       const also = unit.draining.size < maxDraining ? '' : ` and ${unit.draining.size - 1} others`;
-      return { generation, reason: `generation ${number}${also} must end first, and still runs ${calls.join(', ')}` };
+      return {
+        generation,
+        brief,
+        reason: `generation ${number}${also} must end first, and still runs ${calls.join(', ')}`,
+      };
     }
     return undefined;
   }
@@ -240,7 +251,6 @@ export class Handover {
     if (this.outcome !== undefined) return;
     const left = Math.max(50, this.#hold.holdMs - (performance.now() - this.#heldAt));
     try {
-      // A copy of the state crosses over: what g2 does to it is not seen by g1, should that have to go on.
       await this.#next!.handle.call('activate', [this.unit.id, this.#state], left);
     } catch (error) {
       throw new Refusal('activate', messageOf(error));

@@ -51,6 +51,8 @@ export interface SupervisorOptions {
   readonly front: { readonly manifest: Manifest; readonly config: Record<string, unknown> };
   readonly daemon: DaemonInfo;
   readonly timeouts: Readonly<Record<string, number>>;
+  /** Where plugins' threads are, when the kernel's own is elsewhere. */
+  readonly niceness?: number;
   readonly unresponsiveMs: number;
   readonly killMs: number;
   readonly logger: Logger;
@@ -366,10 +368,11 @@ export class Supervisor {
   }
 
   #base(): WorkerBase {
-    const { plan, daemon, timeouts, stallMs } = this.#options;
+    const { plan, daemon, timeouts, stallMs, niceness } = this.#options;
     return {
       daemon,
       timeouts,
+      niceness,
       routes: this.#routes,
       database: join(daemon.root, 'troupe.records.v1.records', 'records.db'),
       migrations: [...plan.manifests.values()]

@@ -129,16 +129,38 @@ test('a client may say an exit twice, a shim may not', async (t) => {
 test('a subscription goes on from its cursor, with neither gap nor duplicate', async (t) => {
   const first = new Exchange();
   first.publish(event('/1'));
-  const cursor = first.cursor();
+  const { signal } = new AbortController();
+  let cursor = '';
+  first.subscribe(all, '', (at) => {
+    cursor = at;
+  });
   first.publish(event('/2'));
   const second = new Exchange(structuredClone(first.state()));
   second.publish(event('/3'));
   const subscription = second.subscribe(all, cursor);
   second.publish(event('/4'));
-  const { signal } = new AbortController();
   for (const topic of ['/2', '/3', '/4']) t.is((await subscription.next(signal)).event.topic, topic);
   subscription.close();
   t.is(second.subscribers, 0);
+});
+
+test('B14 a subscription for which nothing came in a long time moves on with the others, and only what is waited for moves', async (t) => {
+  const first = new Exchange(undefined, { events: 5, bytes: 1 << 20 });
+  let cursor = first.cursor();
+  first.subscribe(
+    () => false,
+    cursor,
+    (at) => {
+      cursor = at;
+    },
+  );
+  for (let each = 0; each < 20; each++) first.publish(event('/other'));
+  const state = first.state();
+  t.is(state.recent.length, 0);
+  const second = new Exchange(structuredClone(state), { events: 5, bytes: 1 << 20 });
+  const subscription = second.subscribe(all, cursor);
+  second.publish(event('/next'));
+  t.is((await subscription.next(new AbortController().signal)).event.topic, '/next');
 });
 
 test('a cursor of an exchange that died hears all of the new one', async (t) => {

@@ -66,11 +66,12 @@ export class Exchange {
   }
 
   /**
-   * From now on, or from after `cursor`, which an earlier subscription gave.
+   * From now on, or from after `cursor`, which an earlier subscription gave. `moving` is told where the next exchange has to go on from.
    * @throws ResourceExhausted when what followed the cursor is no longer kept
    */
-  subscribe(filter: Filter, cursor = ''): Subscription {
-    const subscription = new Subscription(filter, this.#bounds, () => this.#subscriptions.delete(subscription));
+  subscribe(filter: Filter, cursor = '', moving: (cursor: string) => void = () => {}): Subscription {
+    const leave = () => this.#subscriptions.delete(subscription);
+    const subscription = new Subscription(filter, this.#bounds, leave, moving);
     if (cursor !== '') {
       const [life, number] = cursor.split(' ');
       // A cursor of an exchange that crashed: all that this one has published came after it, or is told of again.
@@ -94,14 +95,29 @@ export class Exchange {
     return this.#subscriptions.size;
   }
 
+  /**
+   * For the next exchange. Subscribers are told where they are, those that have heard nothing for long because nothing was for them too; of the recent events only those
+   * that one of them still waits for go along, since calls are held until the next exchange has read them.
+   */
   state(): ExchangeState {
-    return { life: this.#life, sequence: this.#sequence, recent: [...this.#recent] };
+    let after = this.#sequence;
+    for (const subscription of this.#subscriptions) {
+      const behind = subscription.waiting === undefined ? this.#sequence : subscription.waiting - 1;
+      subscription.moving(this.cursor(behind));
+      after = Math.min(after, behind);
+    }
+    return {
+      life: this.#life,
+      sequence: this.#sequence,
+      recent: [...this.#recent].filter(({ sequence }) => sequence > after),
+    };
   }
 }
 
 /** The queue of one subscriber. One reader at a time. */
 export class Subscription {
   readonly filter: Filter;
+  readonly moving: (cursor: string) => void;
   readonly #bounds: Bounds;
   readonly #leave: () => void;
   readonly #queue = new Fifo();
@@ -109,10 +125,16 @@ export class Subscription {
   #failure: Failure | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(filter: Filter, bounds: Bounds, leave: () => void) {
+  constructor(filter: Filter, bounds: Bounds, leave: () => void, moving: (cursor: string) => void) {
     this.filter = filter;
+    this.moving = moving;
     this.#bounds = bounds;
     this.#leave = leave;
+  }
+
+  /** Number of the first event that has not been taken. */
+  get waiting(): number | undefined {
+    return this.#queue.first?.sequence;
   }
 
   offer(numbered: Numbered): void {

@@ -36,7 +36,7 @@ export function serveEvents(publisher: () => Publisher): Service<typeof EventsDe
       const filter = parse(request.filters);
       if (looksIntoMessages(request.filters)) await loadCodecs();
       const { exchange } = publisher();
-      const subscription = exchange.subscribe(filter, call.resume);
+      const subscription = exchange.subscribe(filter, call.resume, (cursor) => call.cursor(cursor));
       // Said before anything is sent, so that a stream which moves before its first event misses none.
       if (call.resume === '') call.cursor(exchange.cursor());
       try {

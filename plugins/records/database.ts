@@ -13,6 +13,14 @@ import { DatabaseSync } from 'node:sqlite';
 import { Failure } from 'troupe/plugin';
 import { classify } from './sqlite-error.ts';
 
+export interface OpenOptions {
+  /** Default true; false: `PRAGMA synchronous=OFF`, for who would rather lose records than wait. */
+  readonly durable?: boolean;
+  readonly lockTimeoutMs?: number;
+  /** A generation before has closed it for this one, and has said so. */
+  readonly handedOver?: boolean;
+}
+
 /** Bytes that the log may keep on disk after a checkpoint. */
 const journalSizeLimit = 16 << 20;
 /** The index pages that most commits touch, of a database of some hundred megabytes; taken only as it grows. */
@@ -27,15 +35,15 @@ export interface OpenDatabase {
 }
 
 /**
- * @param options durable, default true; false: `PRAGMA synchronous=OFF`, for who would rather lose records than wait.
  * @throws Failure DataLoss when the file is no database or its pages do not hold together, Unavailable when it cannot be opened.
  */
 export function openDatabase(
   path: string,
-  { durable = true, lockTimeoutMs = busyTimeoutMs }: { readonly durable?: boolean; readonly lockTimeoutMs?: number },
+  { durable = true, lockTimeoutMs = busyTimeoutMs, handedOver = false }: OpenOptions,
 ): OpenDatabase {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const unclean = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
+  const found = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
+  const unclean = found && !handedOver;
   // SQLite would make it readable for all; the log and its index take the file's mode.
   closeSync(openSync(path, 'a', 0o600));
   let database: DatabaseSync | undefined;
@@ -55,7 +63,7 @@ export function openDatabase(
       `PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${journalSizeLimit}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKiB}`,
     );
     if (unclean) quickCheck(database, path);
-    if (!unclean) markOpen(path);
+    if (!found) markOpen(path);
     return { database, unclean };
   } catch (error) {
     database?.close();
@@ -69,8 +77,15 @@ export function openDatabase(
   }
 }
 
-/** Empties the log into the database, closes it, and says that it was closed. */
-export function closeDatabase(path: string, database: DatabaseSync): void {
+/**
+ * Empties the log into the database, closes it, and says that it was closed. Not so where the next generation opens it at once: writers wait for that, the log is as good
+ * as the database, and whoever finds it when there was no next generation has to look.
+ */
+export function closeDatabase(path: string, database: DatabaseSync, { handOver = false } = {}): void {
+  if (handOver) {
+    database.close();
+    return;
+  }
   try {
     database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   } catch (error) {

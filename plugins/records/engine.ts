@@ -25,6 +25,8 @@ export interface EngineOptions {
   readonly durable?: boolean;
   /** How long to wait while another process has the file locked; default 5000. */
   readonly lockTimeoutMs?: number;
+  /** A generation before has closed it for this one. */
+  readonly handedOver?: boolean;
   /** Bytes kept back for deletes on a full disk; default none. */
   readonly reserve?: number;
   /** Around everything that may take long inside SQLite: tells the supervisor. */
@@ -153,8 +155,8 @@ export class Engine {
     return { commits: this.#commits, batches: this.#batches, fsyncs: syncs, walBytes, databaseBytes };
   }
 
-  /** Answers what waits, empties the log and closes the file. */
-  close(): void {
+  /** Answers what waits, empties the log and closes the file; `handOver` leaves the log to the next generation. */
+  close(options: { handOver?: boolean } = {}): void {
     if (this.#closed) return;
     while (this.#queue.length > 0) this.#flush();
     this.#closed = true;
@@ -162,7 +164,7 @@ export class Engine {
     clearImmediate(this.#scheduled);
     try {
       // After a failed write nothing is closed in good order: the next start has to look.
-      if (this.#ended.cause === undefined) closeDatabase(this.#options.path, this.database);
+      if (this.#ended.cause === undefined) closeDatabase(this.#options.path, this.database, options);
     } finally {
       if (this.database.isOpen) this.database.close();
     }

@@ -24,6 +24,8 @@ export interface RecordsHouseOptions {
   readonly path: string;
   readonly migrations: readonly MigrationFolder[];
   readonly config: RecordsConfig;
+  /** A generation before has closed the file for this one. */
+  readonly handedOver?: boolean;
   readonly log: Log;
   /** Told what is committed while the file is open. */
   readonly changes: Changes;
@@ -33,7 +35,8 @@ export interface RecordsHouseOptions {
 }
 
 export interface RecordsHouse extends Serving {
-  close(): Promise<void>;
+  /** `handOver`: the next generation opens it at once. */
+  close(options?: { handOver?: boolean }): Promise<void>;
 }
 
 /** Opens the file, migrates it and begins to serve. @throws Failure when it cannot be opened, trusted or migrated. */
@@ -41,6 +44,7 @@ export function openRecordsHouse({
   path,
   migrations,
   config,
+  handedOver = false,
   log,
   changes,
   busy,
@@ -50,6 +54,7 @@ export function openRecordsHouse({
   const engine = new Engine({
     path,
     durable: !config.no_sync,
+    handedOver,
     reserve: config.reserve,
     ...(busy && { busy }),
     onEnd: (failure) => {
@@ -68,7 +73,7 @@ export function openRecordsHouse({
     // Who shares content across namespaces is asked of this plugin by containerd's config, and answered by content.
     engine.database
       .prepare(
-        "INSERT INTO records_meta (key, value) VALUES ('content_sharing_policy', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        "INSERT INTO records_meta (key, value) VALUES ('content_sharing_policy', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
       )
       .run(config.content_sharing_policy);
     engine.ready();
@@ -104,10 +109,10 @@ export function openRecordsHouse({
   return {
     engine,
     collect: () => collector.collect(),
-    async close() {
+    async close(options) {
       stop.abort();
       schedule.stop();
-      engine.close();
+      engine.close(options);
       changes.detach();
     },
   };

@@ -40,10 +40,10 @@ test('one generation after the other has the file, and an old one can have it ba
   t.is(await first.commit('a'), 1n);
 
   const second = await generation();
-  await first.instance.suspend!();
-  t.false(existsSync(`${file}.open`));
+  const state = await first.instance.suspend!();
+  t.true(existsSync(`${file}.open`), 'whoever finds it unhandled looks at it');
   await t.throwsAsync(first.commit('late'), { message: /unavailable$/ });
-  await second.instance.activate!(undefined);
+  await second.instance.activate!(structuredClone(state));
   t.is(await second.commit('b'), 2n);
   await second.instance.stop!();
 

@@ -13,7 +13,12 @@ type Context = PluginContext<RecordsConfig> & { readonly migrations?: readonly M
 /** How long answers have to reach their callers before the daemon ends itself. */
 const endDelayMs = 250;
 
-export default definePlugin<RecordsConfig>({
+/** The file is closed, and nobody else has had it since. */
+interface State {
+  readonly closed: true;
+}
+
+export default definePlugin<RecordsConfig, State>({
   start(ctx: Context) {
     let house: RecordsHouse | undefined;
     const changes = new Changes();
@@ -28,11 +33,12 @@ export default definePlugin<RecordsConfig>({
           return house;
         }, changes),
       },
-      activate() {
+      activate(state) {
         house = openRecordsHouse({
           path: join(ctx.root, 'records.db'),
           migrations: ctx.migrations ?? [{ prefix: 'records', dir: join(import.meta.dirname, 'migrations') }],
           config: ctx.config,
+          handedOver: state !== undefined,
           log: ctx.log,
           changes,
           busy: ctx.busy,
@@ -42,7 +48,11 @@ export default definePlugin<RecordsConfig>({
           },
         });
       },
-      suspend: close,
+      async suspend() {
+        await house?.close({ handOver: true });
+        house = undefined;
+        return { closed: true };
+      },
       async stop() {
         changes.close();
         await close();

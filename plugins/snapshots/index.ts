@@ -3,12 +3,12 @@ import { definePlugin } from 'troupe/plugin';
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { reconcile } from './reconcile.ts';
 import { TrashCollector } from './removal.ts';
-import { Sequence } from './sequence.ts';
+import { Sequence, type SequenceState } from './sequence.ts';
 import { serveSnapshots } from './service.ts';
 import { Snapshotters } from './snapshotters.ts';
 import { SnapshotStore } from './store.ts';
 
-export default definePlugin<Record<string, never>, { handedOver: true }>({
+export default definePlugin<Record<string, never>, { ids: SequenceState }>({
   start(ctx) {
     const store = new SnapshotStore(ctx.records);
     const snapshotters = new Snapshotters(ctx);
@@ -32,15 +32,16 @@ export default definePlugin<Record<string, never>, { handedOver: true }>({
     return {
       serve: { [SnapshotsDefinition.fullName]: serveSnapshots(parts) },
       async activate(state) {
-        await sequence.start(state === undefined);
+        await sequence.start(state?.ids);
         trash.follow();
         // At boot and after a crash. Serving does not wait for it: what it removes is nobody's.
         if (state === undefined)
           reconcileAll().catch((error) => ctx.log.warn('snapshots are not reconciled', { error: String(error) }));
       },
-      async suspend() {
-        await trash.stop();
-        return { handedOver: true };
+      suspend() {
+        // Callers wait: what is not forgotten by now is found again by the next generation.
+        trash.leave();
+        return { ids: sequence.handOver() };
       },
       stop: () => trash.stop(),
     };

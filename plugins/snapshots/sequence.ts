@@ -3,6 +3,14 @@ import type { SnapshotStore } from './store.ts';
 
 const BLOCK = 64;
 
+/** What a generation hands over: the rest of its block, so that the next need not write before it serves. */
+export interface SequenceState {
+  readonly next: number;
+  readonly end: number;
+  readonly floor: number;
+  readonly abandoned: readonly number[];
+}
+
 export class Sequence {
   readonly #store: SnapshotStore;
   #next = 0;
@@ -15,9 +23,23 @@ export class Sequence {
     this.#store = store;
   }
 
-  /** Takes the first block. `restarted`: whoever had ids before is dead, and makes no record with them any more. */
-  async start(restarted: boolean): Promise<void> {
-    await this.#take(restarted);
+  /** Takes the first block, or the one that was handed over. Without one whoever had ids before is dead, and makes no record with them any more. */
+  async start(state: SequenceState | undefined): Promise<void> {
+    if (state === undefined) {
+      await this.#take(true);
+      return;
+    }
+    this.#next = state.next;
+    this.#end = state.end;
+    this.#floor = state.floor;
+    for (const id of state.abandoned) this.#abandoned.add(id);
+  }
+
+  /** Lets go of the block: calls that still run here take one of their own. */
+  handOver(): SequenceState {
+    const state = { next: this.#next, end: this.#end, floor: this.#floor, abandoned: [...this.#abandoned] };
+    this.#next = this.#end;
+    return state;
   }
 
   async next(): Promise<number> {
