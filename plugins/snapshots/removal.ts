@@ -22,6 +22,8 @@ export interface Removing {
 
 /** Between two looks at the trash, however many commits there are: what the collector took may wait that long. */
 const LOOK_MS = 250;
+/** To the next attempt at what could not be removed. */
+const RETRY_MS = 1000;
 /** From a directory's end to that of its row, so that many rows go in one commit. */
 const FORGET_MS = 1000;
 
@@ -59,6 +61,7 @@ export class TrashCollector {
   readonly #gone = new Set<string>();
   readonly #removing = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
+  #again: NodeJS.Timeout | undefined;
   #forgetting: Promise<void> = Promise.resolve();
   #following: AbortController | undefined;
 
@@ -78,6 +81,7 @@ export class TrashCollector {
   /** Lets go of the feed. */
   leave(): void {
     this.#following?.abort();
+    clearTimeout(this.#again);
   }
 
   /** What is not forgotten then is found again by the next to follow. */
@@ -86,20 +90,19 @@ export class TrashCollector {
     await this.#forget();
   }
 
-  /** Waits for one change at a time, so that a busy daemon wakes this thread a few times a second and an idle one never. */
+  /** A busy daemon wakes this thread a few times a second, an idle one never: changes while it pauses are one. The first is what was there before. */
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        const changes = this.#ctx.call(RecordsDefinition).changes({}, { signal })[Symbol.asyncIterator]();
-        const change = changes.next();
-        // What was there before the feed began. Not waited for: a snapshotter that takes its time keeps only its own.
-        void this.#look();
-        await change;
-        await changes.return?.();
-        void this.#look();
+        for await (const _ of this.#ctx.call(RecordsDefinition).changes({}, { signal })) {
+          // Not waited for: a snapshotter that takes its time keeps only its own.
+          void this.#look();
+          await sleep(LOOK_MS, undefined, { signal });
+        }
       } catch (error) {
         if (signal.aborted) return;
         this.#ctx.log.warn('feed of changes broke, trash is looked at again soon', { error: String(error) });
+        void this.#look();
       }
       await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
     }
@@ -133,7 +136,17 @@ export class TrashCollector {
     } catch (error) {
       if (this.#ctx.signal.aborted) return;
       this.#ctx.log.warn('directory of a removed snapshot is left for now', { id, snapshotter, error: String(error) });
+      this.#retry();
     }
+  }
+
+  #retry(): void {
+    this.#again ??= setTimeout(() => {
+      this.#again = undefined;
+      if (this.#following?.signal.aborted || this.#ctx.signal.aborted) return;
+      void this.#look();
+      void this.#forget();
+    }, RETRY_MS).unref();
   }
 
   /** Never rejects: rows that stay are found again, and then there is no directory and nothing to do. */
@@ -150,6 +163,7 @@ export class TrashCollector {
         for (const id of gone) this.#gone.delete(id);
       } catch (error) {
         this.#ctx.log.debug('trash rows are left for now', { error: String(error) });
+        this.#retry();
       }
     });
     return this.#forgetting;

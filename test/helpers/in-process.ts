@@ -208,7 +208,8 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
       const changed = signalled(call.signal);
       const off = records.engine.onBatch(changed.signal);
       try {
-        while (await changed.wait()) yield { sequence: 0n };
+        do yield { sequence: 0n };
+        while (await changed.wait());
       } finally {
         off();
       }
