@@ -20,6 +20,7 @@ import { importByCtr, type Timed, timed, unpackByClient, withFreshPeer } from '.
 const walking = '[plugins."io.containerd.differ.v1.walking"]';
 const variants: readonly { readonly name: string; readonly config: string }[] = [
   { name: 'one thread', config: `${walking}\nthreads = 1\n` },
+  { name: 'node:zlib', config: `${walking}\ninflate = "zlib"\n` },
 ];
 
 /** Figures of one image in one packing, by what and by whom. */

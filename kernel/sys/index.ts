@@ -15,7 +15,7 @@ export { describeErrno, errnos, isErrno, type Path, SysError } from './errno.ts'
 export * from './extent.ts';
 export * from './fd.ts';
 export { type ListenOptions, listenUnix, type UnixListener } from './listen.ts';
-export { type ForeignLibrary, openLibrary, prepareSystemCalls } from './libc.ts';
+export { type ForeignLibrary, openLibrary, ownLibrary, prepareSystemCalls } from './libc.ts';
 export * from './mount.ts';
 export * from './mount-options.ts';
 export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';

@@ -118,19 +118,29 @@ export interface ForeignLibrary {
 
 /** The first of `names` ('libisal.so.2') that the dynamic linker finds, or undefined: the caller has another way then. */
 export function openLibrary(...names: string[]): ForeignLibrary | undefined {
-  const { koffi } = load();
   for (const name of names) {
     try {
-      const library = koffi.load(name);
-      return {
-        bind: (symbol, result, parameters) => library.func(symbol, result, parameters) as never,
-        address: (memory) => koffi.address(memory),
-      };
+      return foreign(load().koffi.load(name));
     } catch {
       // Not there, or not for this machine; the next may be.
     }
   }
   return undefined;
+}
+
+/**
+ * What the Node executable itself brings and exports (zlib, zstd, OpenSSL), for uses that its modules do not have. A shared library that has the same
+ * names must not be opened instead: the dynamic linker would give the calls inside it to the executable's functions, of another version.
+ */
+export function ownLibrary(): ForeignLibrary {
+  return foreign(load().koffi.load(null));
+}
+
+function foreign(library: LibraryHandle): ForeignLibrary {
+  return {
+    bind: (symbol, result, parameters) => library.func(symbol, result, parameters) as never,
+    address: (memory) => load().koffi.address(memory),
+  };
 }
 
 /** errno of this thread's last call. koffi keeps it from being overwritten between the call and its return to JavaScript. */

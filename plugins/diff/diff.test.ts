@@ -39,6 +39,7 @@ const config = {
   sync_fs: false,
   threads: 2,
   queue: 16,
+  inflate: 'auto',
   max_unpacked_bytes: 0,
   max_entries: 1000,
   verify_timeout: 10_000,

@@ -6,6 +6,7 @@ import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { Blobs } from './blobs.ts';
 import { throughDiffers } from './differs.ts';
+import { engines, type Inflate } from '../lib/compression/decoder.ts';
 import { LayerPool } from '../lib/layer/pool.ts';
 import { Verifiers } from '../lib/verifier/verifiers.ts';
 import { OmissionRecords } from './omissions.ts';
@@ -17,6 +18,7 @@ interface Config {
   readonly sync_fs: boolean;
   readonly threads: number;
   readonly queue: number;
+  readonly inflate: Inflate;
   readonly max_unpacked_bytes: number;
   readonly max_entries: number;
   readonly verify_timeout: number;
@@ -28,7 +30,8 @@ export default definePlugin<Config>({
   start(ctx) {
     const { config } = ctx;
     const scratch = new Scratch(join(ctx.state, 'mounts'), ctx.generation);
-    const pool = new LayerPool({ threads: config.threads, queue: config.queue });
+    ctx.log.info('what layers are inflated by', engines(config.inflate));
+    const pool = new LayerPool({ threads: config.threads, queue: config.queue, inflate: config.inflate });
     const blobs = new Blobs(ctx.records, ctx.rootOf(contentId), ctx.call(ContentDefinition));
     const walking = diffService(pool, blobs, {
       scratch: () => scratch.directory(),

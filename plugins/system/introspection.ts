@@ -7,6 +7,7 @@ import type {
 } from 'troupe/proto/containerd/services/introspection/v1/introspection.ts';
 import { KernelDefinition, type Plugin as KernelPlugin } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
+import { engines } from '../lib/compression/decoder.ts';
 import { type Adaptor, absent, field, parseFilters } from '../lib/filter/filter.ts';
 import { quote } from '../lib/identifier/quote.ts';
 import { toPlugins } from './convert.ts';
@@ -47,6 +48,9 @@ export function serveIntrospection(options: IntrospectionOptions): Service<typeo
         return { path: join(ctx.rootOf('troupe.records.v1.records'), 'records.db') };
       case 'io.containerd.internal.v1.opt':
         return { path: optPath };
+      case 'io.containerd.differ.v1.walking':
+        // Of this machine; the plugin's config may have it otherwise, and its log says so.
+        return engines('auto');
       default:
         return {};
     }

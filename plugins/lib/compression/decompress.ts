@@ -8,12 +8,11 @@
 import { pipeline, type Transform } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 import { Failure } from 'troupe/plugin';
+import { CorruptData, dataFailure, ofNode, ZSTD_WINDOW_LOG } from './corrupt.ts';
 import { type Compression, detectCompression, MAGIC_BYTES } from './format.ts';
 
 const CHUNK = 1 << 20;
 const AHEAD = 4 * CHUNK;
-/** 128 MiB, zstd's own limit without --ultra: a frame that asks for more is refused before anything is allocated. */
-const ZSTD_WINDOW_LOG = 27;
 
 export interface Decompressed {
   readonly compression: Compression;
@@ -87,10 +86,11 @@ async function* through(
   engine: Transform & { readonly bytesWritten: number },
   source: AsyncIterable<Uint8Array>,
   subject: string,
-  compression: Compression,
+  compression: 'gzip' | 'zstd',
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let given = 0;
   let ended = false;
+  let made = false;
   let sourceError: { error: unknown } | undefined;
   async function* counted(): AsyncGenerator<Uint8Array, void, undefined> {
     try {
@@ -107,22 +107,16 @@ async function* through(
   // Errors arrive through the iteration below; the callback keeps them from being unhandled as well.
   pipeline(counted, engine, () => {});
   try {
-    for await (const chunk of engine) yield chunk as Uint8Array;
+    for await (const chunk of engine) {
+      made = true;
+      yield chunk as Uint8Array;
+    }
   } catch (error) {
     if (sourceError !== undefined) throw sourceError.error;
-    throw new Failure('InvalidArgument', `${subject}: ${compression}: ${words(error)}: invalid argument`, {
-      cause: error,
-    });
+    throw dataFailure(ofNode(error, compression, made), subject, compression);
   }
   // The engine stops by itself at the end of a member or frame that something else follows.
   if (!ended || engine.bytesWritten !== given) {
-    throw new Failure('InvalidArgument', `${subject}: ${compression}: trailing data: invalid argument`);
+    throw dataFailure(new CorruptData('trailing data'), subject, compression);
   }
-}
-
-function words(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ZSTD_error_frameParameter_windowTooLarge')
-    return `window is larger than ${1 << (ZSTD_WINDOW_LOG - 20)} MiB`;
-  return message;
 }

@@ -1,46 +1,41 @@
 /**
- * One pass over a layer: compressed bytes are hashed, inflated, hashed again and unpacked, while the next ones are being read.
+ * One pass over a layer: compressed bytes are hashed, inflated, hashed again and unpacked.
+ *
+ * `applyBlob` takes a file and does it all by itself, piece after piece, without ever waiting for the event loop; another thread may take the inflating
+ * over at any moment (feed.ts). `applyLayer` takes bytes from anywhere, and is the way for what only node:zlib can inflate: on threads of libuv's, while
+ * the last chunk is being unpacked here.
  */
 
 import { createHash, type Hash } from 'node:crypto';
-import { Failure } from 'troupe/plugin';
+import { readSync } from 'node:fs';
+import { dataFailure } from '../compression/corrupt.ts';
+import { hasDecoder, type Inflate } from '../compression/decoder.ts';
 import { decompress } from '../compression/decompress.ts';
-import type { Compression } from '../compression/format.ts';
-import { type TarLimits, TarReader } from '../tar/reader.ts';
-import { type Deferred, type Extracted, Extractor, type LayerMode } from './extract.ts';
-import type { LowerLayers } from './lower.ts';
+import { type Compression, detectCompression, MAGIC_BYTES } from '../compression/format.ts';
+import { Feed } from './feed.ts';
+import type { FeedMemory } from './feed-memory.ts';
+import { LayerSink, type SinkOptions, type Sunk } from './sink.ts';
 
-export interface ApplyOptions {
-  /** What is read, for messages: `layer sha256:…` */
-  readonly subject: string;
-  readonly mode: LayerMode;
-  readonly lower?: LowerLayers;
-  readonly limits?: Partial<TarLimits>;
-  /** Uncompressed bytes beyond which the layer is refused; 0 or absent: no limit. */
-  readonly maxBytes?: number;
+export interface ApplyOptions extends SinkOptions {
   /** Hash of the compressed bytes (`sha256`, `sha384`, `sha512`); absent: they are not hashed. */
   readonly algorithm?: string;
-  /** Called with the uncompressed bytes so far, about every `progressBytes` (default 16 MiB). */
-  progress?(bytes: number): void;
-  readonly progressBytes?: number;
-  /** Another thread asks for an end by making the first element non-zero. Looked at once a chunk, at most 1 MiB of the tar. */
-  readonly cancel?: Int32Array;
 }
 
-export interface Applied extends Extracted {
+export interface ApplyBlobOptions extends ApplyOptions {
+  readonly algorithm: string;
+  readonly inflate: Inflate;
+  readonly memory: FeedMemory;
+}
+
+export interface Applied extends Sunk {
   readonly compression: Compression;
-  /** `sha256:…` of the uncompressed archive, its end blocks and whatever is behind them included. */
-  readonly diffId: string;
-  /** Uncompressed bytes. */
-  readonly size: number;
   /** `ALGORITHM:…` of the bytes as they came; undefined when they were not hashed. */
   readonly digest: string | undefined;
   /** Bytes as they came. */
   readonly compressedSize: number;
-  readonly deferred: Deferred;
 }
 
-const PROGRESS = 16 << 20;
+const CHUNK = 1 << 20;
 
 /**
  * Unpacks `source` into the directory that `root` holds.
@@ -53,49 +48,61 @@ export async function applyLayer(
   source: AsyncIterable<Uint8Array>,
   options: ApplyOptions,
 ): Promise<Applied> {
-  const { subject, algorithm, maxBytes = 0, progressBytes = PROGRESS } = options;
-  const compressedHash = algorithm === undefined ? undefined : createHash(algorithm);
-  const counter = new Counter(source, compressedHash);
-  const hash = createHash('sha256');
-  const extractor = new Extractor(root, {
-    mode: options.mode,
-    subject,
-    ...(options.lower === undefined ? {} : { lower: options.lower }),
-  });
+  const { subject, algorithm } = options;
+  const hash = algorithm === undefined ? undefined : createHash(algorithm);
+  const counter = new Counter(source, hash);
+  const sink = new LayerSink(root, options);
   try {
-    const reader = new TarReader(extractor, subject, options.limits);
     const { compression, bytes } = await decompress(counter.bytes(), subject);
-    let size = 0;
-    let reported = 0;
-    for await (const chunk of bytes) {
-      if (options.cancel !== undefined && Atomics.load(options.cancel, 0) !== 0) {
-        throw new Failure('Canceled', `${subject}: context canceled`);
-      }
-      size += chunk.length;
-      if (maxBytes > 0 && size > maxBytes) {
-        throw new Failure('ResourceExhausted', `${subject}: more than ${maxBytes} bytes unpacked: resource exhausted`);
-      }
-      hash.update(chunk);
-      reader.push(chunk);
-      if (size - reported >= progressBytes) {
-        reported = size;
-        options.progress?.(size);
-      }
-    }
-    reader.finish();
-    const extracted = extractor.finish();
+    for await (const chunk of bytes) sink.push(chunk);
     return {
-      ...extracted,
+      ...sink.finish(),
       compression,
-      diffId: `sha256:${hash.digest('hex')}`,
-      size,
-      digest: compressedHash === undefined ? undefined : `${algorithm}:${compressedHash.digest('hex')}`,
+      digest: hash === undefined ? undefined : `${algorithm}:${hash.digest('hex')}`,
       compressedSize: counter.size,
-      deferred: extractor.deferred,
     };
   } catch (error) {
-    extractor.close();
+    sink.close();
     throw error;
+  }
+}
+
+/** As `applyLayer`, of the whole file `fd`, which is at its beginning. It stays the caller's to close. */
+export async function applyBlob(root: number, fd: number, options: ApplyBlobOptions): Promise<Applied> {
+  const { subject, algorithm, inflate, memory } = options;
+  const head = Buffer.alloc(MAGIC_BYTES);
+  const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_BYTES, 0)));
+  if (!hasDecoder(compression, inflate)) {
+    memory.close();
+    return applyLayer(root, readFile(fd), options);
+  }
+  const hash = createHash(algorithm);
+  const feed = new Feed(memory, compression, fd, hash);
+  const sink = new LayerSink(root, options);
+  try {
+    for (const chunk of feed.chunks()) sink.push(chunk);
+    return {
+      ...sink.finish(),
+      compression,
+      digest: `${algorithm}:${hash.digest('hex')}`,
+      compressedSize: feed.size,
+    };
+  } catch (error) {
+    sink.close();
+    throw dataFailure(error, subject, compression);
+  } finally {
+    feed.close();
+  }
+}
+
+async function* readFile(fd: number): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let at = 0; ; ) {
+    // A buffer of its own each: the inflater still reads the last one.
+    const chunk = Buffer.allocUnsafeSlow(CHUNK);
+    const length = readSync(fd, chunk, 0, CHUNK, at);
+    if (length === 0) return;
+    at += length;
+    yield chunk.subarray(0, length);
   }
 }
 

@@ -1,12 +1,19 @@
-/** The threads that unpack and compare, started when there is work and ended when there has been none for a while. Each plugin that needs them has its own. */
+/**
+ * The threads that unpack and compare, started when there is work and ended when there has been none for a while. Each plugin that needs them has its own.
+ *
+ * A thread that nothing waits for assists at the layer that has the most to come (feed.ts); as soon as something waits, it is called back.
+ */
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type Transferable } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { Failure } from 'troupe/plugin';
+import type { Inflate } from '../compression/decoder.ts';
 import { receiveChunks } from './channel.ts';
+import { FeedMemory } from './feed-memory.ts';
 import {
   type ApplyResult,
   type ApplyTask,
+  type AssistTask,
   type CompleteTask,
   type DiffResult,
   type DiffTask,
@@ -19,9 +26,15 @@ export interface PoolOptions {
   readonly threads: number;
   /** Tasks that may wait. */
   readonly queue: number;
+  /** Default `auto`. */
+  readonly inflate?: Inflate;
 }
 
 const IDLE_MS = 10_000;
+/** An image's layers come one behind the other; the threads are for them first. */
+const ASSIST_AFTER_MS = 5;
+/** Compressed bytes below which a layer is done sooner than an assistant is there. */
+const WORTHWHILE = 2 << 20;
 
 /** What a diff gives: its bytes first, all of them, then the result. */
 export interface DiffStream {
@@ -31,20 +44,42 @@ export interface DiffStream {
   close(): void;
 }
 
+/** A layer that is being unpacked. */
+interface Unpacking {
+  readonly size: number;
+  readonly memory: FeedMemory;
+  assistant: Promise<void> | undefined;
+}
+
+/** What waits for a thread. */
+interface Turn {
+  admit(): void;
+  refuse(why: Failure): void;
+}
+
 export class LayerPool {
   readonly #piscina: Piscina;
+  readonly #threads: number;
   readonly #options: PoolOptions;
   readonly #running = new Set<TaskControl>();
+  readonly #waiting: Turn[] = [];
+  #closed = false;
+  /** Tasks that have a thread, assistants not counted. */
+  #busy = 0;
+  #assistants = 0;
+  readonly #unpacking = new Set<Unpacking>();
+  readonly #spare: FeedMemory[] = [];
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    const threads = options.threads > 0 ? options.threads : availableParallelism();
+    this.#threads = options.threads > 0 ? options.threads : availableParallelism();
     this.#piscina = new Piscina({
       filename: new URL('./worker.ts', import.meta.url).href,
       minThreads: 0,
-      maxThreads: threads,
+      maxThreads: this.#threads,
       idleTimeout: IDLE_MS,
-      maxQueue: Math.max(options.queue, 1),
+      maxQueue: Number.POSITIVE_INFINITY,
       concurrentTasksPerWorker: 1,
       // Descriptors are opened by system calls and closed by Node; tasks close what they open.
       trackUnmanagedFds: false,
@@ -54,20 +89,41 @@ export class LayerPool {
   }
 
   /** @param signal its abort ends the task within a MiB of data; the promise settles when the task has let go of everything */
-  apply(task: Omit<ApplyTask, 'control'>, signal: AbortSignal): Promise<ApplyResult> {
-    return this.#run<ApplyResult>('apply', signal, (control) => ({ ...task, control }));
+  apply(task: Omit<ApplyTask, 'control' | 'memory' | 'inflate'>, signal: AbortSignal): Promise<ApplyResult> {
+    return this.#withThread(signal, async () => {
+      const memory = this.#spare.pop() ?? new FeedMemory();
+      memory.reset();
+      const unpacking: Unpacking = { size: task.size, memory, assistant: undefined };
+      this.#unpacking.add(unpacking);
+      try {
+        const inflate = this.#options.inflate ?? 'auto';
+        return await this.#run<ApplyResult>('apply', signal, (control) => ({
+          ...task,
+          inflate,
+          control,
+          memory: memory.buffers,
+        }));
+      } finally {
+        this.#unpacking.delete(unpacking);
+        memory.close();
+        await unpacking.assistant;
+        this.#spare.push(memory);
+      }
+    });
   }
 
   /** @returns false when the layer must be applied anew, with those below it known */
   complete(task: CompleteTask, signal: AbortSignal): Promise<boolean> {
-    return this.#run<boolean>('complete', signal, () => task);
+    return this.#withThread(signal, () => this.#run<boolean>('complete', signal, () => task));
   }
 
   diff(task: Omit<DiffTask, 'control' | 'port'>, signal: AbortSignal): DiffStream {
     const { port1, port2 } = new MessageChannel();
     const unread = new AbortController();
     const ended = AbortSignal.any([signal, unread.signal]);
-    const result = this.#run<DiffResult>('diff', ended, (control) => ({ ...task, control, port: port2 }), [port2]);
+    const result = this.#withThread(ended, () =>
+      this.#run<DiffResult>('diff', ended, (control) => ({ ...task, control, port: port2 }), [port2]),
+    );
     // Its failure ends the bytes as well.
     result.catch(() => port1.close());
     const close = (): void => {
@@ -79,8 +135,93 @@ export class LayerPool {
 
   /** Ends what runs, and waits for it. */
   async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    for (const turn of this.#waiting.splice(0)) turn.refuse(ended());
     for (const control of this.#running) control.cancel();
     await this.#piscina.close();
+  }
+
+  /** Runs `work` when a thread is there for it. */
+  async #withThread<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (signal.aborted) throw Failure.from(signal.reason);
+    if (this.#closed) throw ended();
+    if (this.#busy + this.#assistants >= this.#threads) await this.#turn(signal);
+    else this.#busy++;
+    this.#considerAssistance();
+    try {
+      return await work();
+    } finally {
+      this.#busy--;
+      this.#admit();
+    }
+  }
+
+  #turn(signal: AbortSignal): Promise<void> {
+    if (this.#waiting.length >= this.#options.queue) {
+      throw new Failure(
+        'ResourceExhausted',
+        `${this.#waiting.length} layers wait for a thread already: resource exhausted`,
+      );
+    }
+    return new Promise((resolve, reject) => {
+      const settled = (): void => signal.removeEventListener('abort', cancel);
+      const turn: Turn = {
+        admit: () => {
+          settled();
+          resolve();
+        },
+        refuse: (why) => {
+          settled();
+          reject(why);
+        },
+      };
+      const cancel = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(turn), 1);
+        turn.refuse(Failure.from(signal.reason));
+      };
+      signal.addEventListener('abort', cancel, { once: true });
+      this.#waiting.push(turn);
+      for (const { assistant, memory } of this.#unpacking) if (assistant !== undefined) memory.release();
+    });
+  }
+
+  /** A thread has come free: for what waits, or to assist. */
+  #admit(): void {
+    while (this.#waiting.length > 0 && this.#busy + this.#assistants < this.#threads) {
+      this.#busy++;
+      this.#waiting.shift()!.admit();
+    }
+    this.#considerAssistance();
+  }
+
+  #considerAssistance(): void {
+    if (this.#closed || this.#timer !== undefined || this.#busy + this.#assistants >= this.#threads) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#assist();
+    }, ASSIST_AFTER_MS);
+    this.#timer.unref();
+  }
+
+  #assist(): void {
+    const candidates = [...this.#unpacking]
+      .filter(({ assistant, size, memory }) => assistant === undefined && size >= WORTHWHILE && !memory.is('closed'))
+      .sort((a, b) => b.size - a.size);
+    for (const unpacking of candidates) {
+      if (this.#waiting.length > 0 || this.#busy + this.#assistants >= this.#threads) return;
+      this.#assistants++;
+      const task: AssistTask = { memory: unpacking.memory.buffers };
+      unpacking.assistant = this.#piscina
+        .run(task, { name: 'assist' })
+        // The unpacker goes on without.
+        .catch(() => {})
+        .then(() => {
+          unpacking.assistant = undefined;
+          this.#assistants--;
+          this.#admit();
+        });
+    }
   }
 
   async #run<T>(
@@ -90,13 +231,6 @@ export class LayerPool {
     transferList: Transferable[] = [],
   ): Promise<T> {
     if (signal.aborted) throw Failure.from(signal.reason);
-    // Piscina counts what runs as queued until a thread has taken it, and refuses with an error that has no code.
-    if (this.#piscina.queueSize >= this.#options.queue) {
-      throw new Failure(
-        'ResourceExhausted',
-        `${this.#piscina.queueSize} layers wait for a thread already: resource exhausted`,
-      );
-    }
     const control = new TaskControl();
     const cancel = (): void => control.cancel();
     signal.addEventListener('abort', cancel, { once: true });
@@ -122,4 +256,8 @@ export class LayerPool {
       signal.removeEventListener('abort', cancel);
     }
   }
+}
+
+function ended(): Failure {
+  return new Failure('Unavailable', 'the layer pool has been closed: unavailable');
 }

@@ -4,8 +4,10 @@ import type { MessagePort } from 'node:worker_threads';
 import type { FailureRecord } from 'troupe/plugin';
 import type { Compression } from '../compression/format.ts';
 import type { TarLimits } from '../tar/reader.ts';
+import type { Inflate } from '../compression/decoder.ts';
 import type { Applied } from './apply.ts';
 import type { Deferred } from './extract.ts';
+import type { FeedMemory } from './feed-memory.ts';
 import type { SnapshotMount } from './mounts.ts';
 
 /** How the two threads speak while a task runs: memory of 16 bytes that both see. */
@@ -60,7 +62,14 @@ export interface ApplyTask {
   readonly sync: boolean;
   readonly limits?: Partial<TarLimits>;
   readonly maxBytes?: number;
+  readonly inflate: Inflate;
   readonly control: SharedArrayBuffer;
+  readonly memory: FeedMemory['buffers'];
+}
+
+/** Helps with the layer that has this memory; see feed.ts. */
+export interface AssistTask {
+  readonly memory: FeedMemory['buffers'];
 }
 
 export interface CompleteTask {

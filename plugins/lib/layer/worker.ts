@@ -1,19 +1,21 @@
 /**
- * The pool's thread: tasks by name, `apply`, `complete` and `diff`, each synchronous where it touches the file system. Behind the threads that answer
+ * The pool's thread: tasks by name, `apply`, `assist`, `complete` and `diff`, each synchronous where it touches the file system. Behind the threads that answer
  * calls, since it takes all the processor that there is.
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { Failure, failpoint } from 'troupe/plugin';
-import { setThreadPriority, syncfs } from 'troupe/sys';
+import { setThreadPriority, syncfs, threadPriority } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
-import { applyLayer } from './apply.ts';
+import { applyBlob } from './apply.ts';
+import { assistFeed } from './assist.ts';
 import { directoryBelow, layersBelow } from './below.ts';
 import { ChunkSender } from './channel.ts';
 import { completeLayer } from './complete.ts';
 import { diffLayer, NotPlain } from './diff.ts';
+import { FeedMemory } from './feed-memory.ts';
 import { LowerLayers } from './lower.ts';
 import { quote } from './name.ts';
 import { layersOf, type SnapshotMount, withDirectories, withMounted } from './mounts.ts';
@@ -21,6 +23,7 @@ import { may } from '../privilege/privilege.ts';
 import {
   type ApplyResult,
   type ApplyTask,
+  type AssistTask,
   type CompleteTask,
   type DiffResult,
   type DiffTask,
@@ -28,15 +31,21 @@ import {
   TaskControl,
 } from './task.ts';
 
+/** Beyond what the process has. */
 const NICE = 5;
 const CHUNK = 1 << 20;
 /** Headers are small: they go to the compressor a few hundred at a time. */
 const BLOCK = 1 << 18;
 
-if (!isMainThread) setThreadPriority(NICE);
+if (!isMainThread) setThreadPriority(Math.min(threadPriority() + NICE, 19));
 
 export function apply(task: ApplyTask): Promise<Outcome<ApplyResult>> {
   return outcome(() => runApply(task));
+}
+
+/** For as long as it is of use. */
+export function assist(task: AssistTask): Promise<Outcome<void>> {
+  return outcome(async () => assistFeed(new FeedMemory(task.memory)));
 }
 
 /** Settles what a detached layer left open; see `completeLayer`. False: it has to be applied anew, with the layers below known. */
@@ -108,19 +117,22 @@ function applyTo(
 ): Promise<ApplyResult> {
   return withDirectories([path, ...(lower ?? [])], async ([root, ...below]) => {
     const [algorithm] = task.digest.split(':') as [string];
-    const { digest, ...applied } = await applyLayer(root!, readBlob(task), {
+    const options = {
       subject: task.subject,
-      mode: lower !== undefined || task.detached === true ? 'overlay' : 'apply',
+      mode: lower !== undefined || task.detached === true ? ('overlay' as const) : ('apply' as const),
       ...(lower === undefined ? {} : { lower: new LowerLayers(below) }),
       algorithm,
+      inflate: task.inflate,
+      memory: new FeedMemory(task.memory),
       cancel: new Int32Array(task.control, 0, 1),
       progressBytes: CHUNK,
-      progress: (bytes) => {
+      progress: (bytes: number) => {
         control.bytes = bytes;
       },
       ...(task.limits === undefined ? {} : { limits: task.limits }),
       ...(task.maxBytes === undefined ? {} : { maxBytes: task.maxBytes }),
-    });
+    };
+    const { digest, ...applied } = await withBlob(task, (fd) => applyBlob(root!, fd, options));
     if (digest !== task.digest) {
       throw new Failure('DataLoss', `${task.subject}: the blob's bytes have digest ${digest}: data loss`);
     }
@@ -132,7 +144,7 @@ function applyTo(
 }
 
 /** The content store's files are regular and its own; that this one still is one is looked at on the descriptor that is read. */
-async function* readBlob(task: ApplyTask): AsyncGenerator<Uint8Array, void, undefined> {
+async function withBlob<T>(task: ApplyTask, use: (fd: number) => Promise<T>): Promise<T> {
   const fd = openBlob(task);
   try {
     const status = fstatSync(fd);
@@ -143,13 +155,7 @@ async function* readBlob(task: ApplyTask): AsyncGenerator<Uint8Array, void, unde
         `${task.subject}: the blob has ${status.size} bytes instead of ${task.size}: data loss`,
       );
     }
-    for (;;) {
-      // A buffer of its own each: the inflater still reads the last one.
-      const chunk = Buffer.allocUnsafeSlow(CHUNK);
-      const length = readSync(fd, chunk);
-      if (length === 0) return;
-      yield chunk.subarray(0, length);
-    }
+    return await use(fd);
   } finally {
     closeSync(fd);
   }
