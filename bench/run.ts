@@ -9,6 +9,8 @@
  *   supervise   from a crash, a hang and a full heap of a plugin to serving again, and what the others notice
  *   plugins     calls that ctr made, once more and many times, against each plugin or those named: [--baseline FILE] a --json of before
  *   unpack      images onto a disk; [--image NAME] one of them, [--images DIR] keeps what is built, [--quick] a twelfth of the size
+ *   pull        images from a local registry onto a disk, imports through Transfer, and a crowd that wants the same image
+ *   export      images from the store into an archive
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,7 +31,18 @@ export interface BenchOptions {
   readonly baseline: string | undefined;
 }
 
-const names = ['bus', 'records', 'rpc', 'footprint', 'reload', 'supervise', 'plugins', 'unpack'] as const;
+const names = [
+  'bus',
+  'records',
+  'rpc',
+  'footprint',
+  'reload',
+  'supervise',
+  'plugins',
+  'unpack',
+  'pull',
+  'export',
+] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
