@@ -7,6 +7,8 @@
  *   footprint   boot time and idle memory, every plugin in its own thread and lean
  *   reload      reloads under load: failed calls, how long calls are held, time to the flip, memory; 40 of each plugin a round
  *   unpack      images onto a disk; [--image NAME] one of them, [--images DIR] keeps what is built, [--quick] a twelfth of the size
+ *   pull        images from a local registry onto a disk, imports through Transfer, and a crowd that wants the same image
+ *   export      images from the store into an archive
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +27,7 @@ export interface BenchOptions {
   readonly image: string | undefined;
 }
 
-const names = ['bus', 'records', 'rpc', 'footprint', 'reload', 'unpack'] as const;
+const names = ['bus', 'records', 'rpc', 'footprint', 'reload', 'unpack', 'pull', 'export'] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -7,7 +7,7 @@ import { Deadlines } from '../../kernel/bus/deadlines.ts';
 import type { Port } from '../../kernel/bus/frames.ts';
 import { Scheduler } from '../../kernel/bus/scheduler.ts';
 import { Dispatcher } from '../../kernel/sdk/dispatcher.ts';
-import { echoDefinition, streamDefinition } from './echo.ts';
+import { echoDefinition, streamDefinition, takeDefinition } from './echo.ts';
 
 const { link, page, comlinkPort, raw } = workerData as {
   link: MessagePort;
@@ -18,6 +18,7 @@ const { link, page, comlinkPort, raw } = workerData as {
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const dispatcher = new Dispatcher(new Deadlines(), quiet, new Set());
 dispatcher.add(echoDefinition, { echo: (request: Uint8Array) => request });
+dispatcher.add(takeDefinition, { take: () => ({}) });
 dispatcher.add(streamDefinition, {
   async *stream(request: Uint8Array) {
     const view = new DataView(request.buffer, request.byteOffset);

@@ -12,12 +12,12 @@ import { Router } from '../../kernel/bus/router.ts';
 import { Scheduler } from '../../kernel/bus/scheduler.ts';
 import { clientOf } from '../../kernel/sdk/client.ts';
 import type { Report, Row } from '../report.ts';
-import { echoDefinition, streamDefinition } from './echo.ts';
+import { echoDefinition, realMessage, streamDefinition, takeDefinition } from './echo.ts';
 
 const payloadBytes = 416;
 const calls = 100_000;
 /** The object of the comparison: what a plain RPC over a port would post for the same call. */
-const asObject = (id: number, payload: Uint8Array) => ({
+const asObject = (id: number, payload: unknown) => ({
   id,
   method: 'bench.Echo/Echo',
   namespace: 'default',
@@ -49,19 +49,27 @@ export async function bench(rounds: number): Promise<Report> {
   const payload = new Uint8Array(payloadBytes).fill(7);
   const echo = () => side.client.echo(payload, { timeoutMs: 60_000, namespace: 'default' });
 
+  const message = realMessage();
   await measure(
-    '416-byte call with reply, window 1024, against a bare port',
+    `message of ${takeDefinition.methods.take.requestType.encode(message).finish().length} bytes, acknowledged, window 1024, against a bare port with the same object`,
+    'µs',
+    false,
+    () => inFlight(1024, calls, () => side.take.take(message, { timeoutMs: 60_000, namespace: 'default' })),
+    () => side.rawWindow(1024, calls, message),
+  );
+  await measure(
+    '416 opaque bytes and back, window 1024, against a bare port',
     'µs',
     false,
     () => inFlight(1024, calls, echo),
-    () => side.rawWindow(1024, calls),
+    () => side.rawWindow(1024, calls, payload),
   );
   await measure(
     'round trip, 1 in flight, against a bare port',
     'µs',
     false,
     () => inFlight(1, 5000, echo),
-    () => side.rawWindow(1, 5000),
+    () => side.rawWindow(1, 5000, payload),
   );
   await measure(
     'round trips, 64 in flight, against comlink',
@@ -132,10 +140,15 @@ async function farSide() {
     new Deadlines(),
   );
   const provider = [{ slot: 'far', name: '', public: false, methods: {}, shapes: [] }];
-  router.setRoutes({ [echoDefinition.fullName]: provider, [streamDefinition.fullName]: provider });
+  router.setRoutes({
+    [echoDefinition.fullName]: provider,
+    [takeDefinition.fullName]: provider,
+    [streamDefinition.fullName]: provider,
+  });
   const client = clientOf(router, 'bench', echoDefinition) as {
     echo(request: Uint8Array, options: object): Promise<Uint8Array>;
   };
+  const take = clientOf(router, 'bench', takeDefinition);
   const streams = clientOf(router, 'bench', streamDefinition) as {
     stream(request: Uint8Array): AsyncIterable<Uint8Array>;
   };
@@ -154,11 +167,11 @@ async function farSide() {
   });
   let nextId = 1;
   const payload = new Uint8Array(payloadBytes).fill(7);
-  const rawCall = () =>
+  const rawCall = (message: unknown) =>
     new Promise<void>((resolve) => {
       const id = nextId++;
       waiting.set(id, resolve);
-      raw.port1.postMessage(asObject(id, payload));
+      raw.port1.postMessage(asObject(id, message));
     });
   const request = (size: number, count: number) => {
     const bytes = new Uint8Array(8);
@@ -175,8 +188,9 @@ async function farSide() {
   return {
     worker,
     client,
+    take,
     comlinkEcho: async (message: Uint8Array) => remote.echo(asObject(1, message)),
-    rawWindow: (window: number, total: number) => inFlight(window, total, rawCall),
+    rawWindow: (window: number, total: number, message: unknown) => inFlight(window, total, () => rawCall(message)),
     stream,
     rawStream: (size: number, count: number) =>
       new Promise<number>((resolve) => {

@@ -5,7 +5,7 @@
  * statement says what it expects (`rows`), and a lost race comes back as its `otherwise`.
  */
 import type { EventCodec } from './plugin.ts';
-import type { Failure } from './failure.ts';
+import type { FailureRecord } from './failure.ts';
 
 export type SqlValue = null | number | bigint | string | Uint8Array;
 
@@ -14,10 +14,10 @@ export interface Statement {
   readonly params?: readonly SqlValue[];
   /** Rows it must change (INSERT, UPDATE, DELETE) or return (SELECT, RETURNING). */
   readonly rows?: number;
-  /** The failure when `rows` does not hold. */
-  readonly otherwise?: Failure;
+  /** The failure when `rows` does not hold. A record is enough, and costs no stack trace in every commit that goes well. */
+  readonly otherwise?: FailureRecord;
   /** The failure when a constraint refuses it. */
-  readonly conflict?: Failure;
+  readonly conflict?: FailureRecord;
 }
 
 export interface RecordEvent {

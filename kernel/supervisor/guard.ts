@@ -66,7 +66,7 @@ export class Guard {
     this.#world.log('warn', 'worker is unresponsive', { worker, silentMs, why });
     const hot = await hotFrames(handle.worker);
     const cpu = hot.cpu === undefined ? undefined : `${Math.round(100 * hot.cpu)} %`;
-    const fields = { worker, cpu, at: hot.stack.join(' < '), hot: hot.profile.join(', ') };
+    const fields = { worker, cpu, hot: hot.profile.join(', ') };
     this.#world.log('warn', 'what the unresponsive worker does', fields);
     this.#world.witness({ t: 'unresponsive', worker, plugins, silentMs, why, hot });
   }

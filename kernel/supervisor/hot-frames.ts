@@ -1,33 +1,31 @@
 /**
- * What a thread that does not come to rest is doing, found out from outside. Two ways, since each sees what the other does not: a CPU profile finds code that
- * waits in a system call or in Atomics.wait, and says how much of the time goes where, but takes a loop that V8 has replaced while it ran for its caller
- * (measured); stopping the thread in the debugger for a moment names that loop, and never gets hold of one that waits.
+ * What a thread that does not come to rest is doing, found out from outside by a CPU profile: it finds code that waits in a system call or in Atomics.wait,
+ * and says how much of the time goes where, but takes a loop that V8 has replaced while it ran for its caller (measured).
+ *
+ * Stopping the thread in the debugger for a moment would name that loop too. But an inspector session attaches to every worker of the process, and on a busy
+ * machine some of them, also ones that nobody looked at, never come to life or never turn their loop again (Node 26; seen in one of some ninety attachments,
+ * and in most starts of a daemon under heavy load): the cure would be the illness.
  */
 import type { WorkerHandle } from './worker-handle.ts';
 
 export interface HotFrames {
-  /** Innermost first: `spin (/opt/hello/index.ts:12)`; empty when the thread could not be stopped. */
-  readonly stack: readonly string[];
   /** Where its time went: `spin (/opt/hello/index.ts:12) 97 %`; empty when there is no profile. */
   readonly profile: readonly string[];
   /** CPU time it used while it was profiled, as a share: near 0 it waits for something, near 1 it computes. Undefined when it could not be asked. */
   readonly cpu: number | undefined;
 }
 
-const stackMs = 1000;
 const slackMs = 1000;
 const shown = 6;
 
 /** Takes about `profileMs`, and never more than two seconds beyond. */
 export async function hotFrames(worker: WorkerHandle['worker'], profileMs = 300): Promise<HotFrames> {
-  const stack = await within(stackMs, stackOf(worker.threadId)).catch(() => undefined);
   const began = performance.now();
   const before = await within(slackMs / 2, worker.cpuUsage()).catch(() => undefined);
   const profile = await within(profileMs + slackMs, profileOf(worker, profileMs)).catch(() => undefined);
   const after = before === undefined ? undefined : await within(slackMs / 2, worker.cpuUsage()).catch(() => undefined);
   const used = after === undefined ? undefined : (after.user + after.system - before!.user - before!.system) / 1000;
   return {
-    stack: stack ?? [],
     profile: profile ?? [],
     cpu: used === undefined ? undefined : Math.min(1, used / (performance.now() - began)),
   };
@@ -73,46 +71,6 @@ export function topOf({ nodes, samples }: Profile): string[] {
     .sort(([, a], [, b]) => b - a)
     .slice(0, shown)
     .map(([name, count]) => `${name} ${Math.round((100 * count) / samples.length)} %`);
-}
-
-interface CallFrame {
-  readonly functionName: string;
-  readonly url: string;
-  readonly location: { readonly lineNumber: number };
-}
-
-/** Stops the thread where it is, and lets it go on. Resolves never when it waits; give it a deadline. */
-async function stackOf(threadId: number): Promise<string[]> {
-  // Loaded when it is needed, which is hardly ever.
-  const { Session } = await import('node:inspector');
-  const session = new Session();
-  session.connect();
-  // Whatever becomes of it: a debugger that stays attached would keep the thread stopped.
-  const timer = setTimeout(() => session.disconnect(), stackMs);
-  return new Promise((resolve) => {
-    session.on('NodeWorker.attachedToWorker', ({ params: { sessionId, workerInfo } }) => {
-      if (workerInfo.workerId !== String(threadId)) return;
-      let id = 0;
-      const send = (method: string) => {
-        id += 1;
-        session.post('NodeWorker.sendMessageToWorker', { sessionId, message: JSON.stringify({ id, method }) });
-      };
-      session.on('NodeWorker.receivedMessageFromWorker', ({ params }) => {
-        if (params.sessionId !== sessionId) return;
-        const message = JSON.parse(params.message) as { method?: string; params?: { callFrames: CallFrame[] } };
-        if (message.method !== 'Debugger.paused') return;
-        const frames = message.params?.callFrames ?? [];
-        send('Debugger.resume');
-        send('Debugger.disable');
-        clearTimeout(timer);
-        setImmediate(() => session.disconnect());
-        resolve(frames.slice(0, shown).map((each) => frameName(each.functionName, each.url, each.location.lineNumber)));
-      });
-      send('Debugger.enable');
-      send('Debugger.pause');
-    });
-    session.post('NodeWorker.enable', { waitForDebuggerOnStart: false });
-  });
 }
 
 /** @param line from 0, as V8 counts */

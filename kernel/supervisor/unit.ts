@@ -54,6 +54,8 @@ export class Unit implements Member, GroupMember {
   #nextNumber = 1;
   /** Resolves when it is told to stop: what waits for others to start then does not wait. */
   #stopped = Promise.withResolvers<string>();
+  /** Resolves when it has to go with another of its group. */
+  #down = Promise.withResolvers<string>();
   #stopping = false;
   #startingOwn = false;
 
@@ -295,7 +297,11 @@ export class Unit implements Member, GroupMember {
   }
 
   async takeDown(reason: string): Promise<void> {
+    // One that is coming up may be waiting for the very one that it has to go along with.
+    this.#down.resolve(reason);
+    if (this.#startingOwn) void this.starting?.terminate(reason);
     await this.exclusively(async () => {
+      this.#down = Promise.withResolvers();
       const generation = this.serving;
       if (generation === undefined || this.state !== 'ready') return;
       this.serving = undefined;
@@ -316,10 +322,16 @@ export class Unit implements Member, GroupMember {
   async recover(): Promise<void> {
     this.restarts += 1;
     const build = await this.world.startable(this.build);
+    let takenDown: string | undefined;
+    const down = this.#down.promise.then((reason) => {
+      takenDown = reason;
+      return reason;
+    });
     try {
-      await this.bring(build, this.world.required(this), false);
+      await this.bring(build, Promise.race([this.world.required(this), down]), false);
     } catch (error) {
-      this.#again({}, messageOf(error));
+      if (takenDown === undefined) this.#again({}, messageOf(error));
+      else this.backOff(takenDown);
     }
   }
 

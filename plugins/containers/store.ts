@@ -98,7 +98,7 @@ export class Store {
             time,
           ],
           rows: 1,
-          conflict: new Failure('AlreadyExists', `container ${quote(id)}: already exists`),
+          conflict: { code: 'AlreadyExists', message: `container ${quote(id)}: already exists` },
         },
       ],
       namespace,
@@ -137,7 +137,7 @@ export class Store {
                 row.revision,
               ],
               rows: 1,
-              otherwise: new Failure('Aborted', `container ${quote(id)} changed meanwhile: aborted`),
+              otherwise: { code: 'Aborted', message: `container ${quote(id)} changed meanwhile: aborted` },
             },
           ],
           events: [

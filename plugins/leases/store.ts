@@ -31,7 +31,7 @@ export class LeaseStore {
         {
           sql: 'INSERT INTO leases_lease (ns, id, created_at, labels) VALUES (?, ?, ?, ?)',
           params: [ns, id, createdAt, encodeLabels(labels)],
-          conflict: new Failure('AlreadyExists', `lease ${quote(id)}: already exists`),
+          conflict: { code: 'AlreadyExists', message: `lease ${quote(id)}: already exists` },
         },
       ],
     });

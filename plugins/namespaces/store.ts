@@ -44,7 +44,7 @@ export class NamespaceStore {
         {
           sql: 'INSERT INTO records_namespace (name, labels) VALUES (?, ?)',
           params: [name, encodeLabels(labels)],
-          conflict: new Failure('AlreadyExists', `namespace ${quote(name)}: already exists`),
+          conflict: { code: 'AlreadyExists', message: `namespace ${quote(name)}: already exists` },
         },
       ],
       events: [event],
@@ -103,7 +103,7 @@ export class NamespaceStore {
           sql: 'DELETE FROM records_namespace WHERE name = ?',
           params: [name],
           rows: 1,
-          otherwise: new Failure('NotFound', `namespace ${quote(name)}: not found`),
+          otherwise: { code: 'NotFound', message: `namespace ${quote(name)}: not found` },
         },
       ],
       events: [event],

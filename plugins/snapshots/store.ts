@@ -123,7 +123,7 @@ export class SnapshotStore {
           : `${into} SELECT ?, ?, ?, ?, ?, ?, ?, ?, id FROM snapshots_snapshot WHERE id = ? AND kind = ${Kind.COMMITTED}`,
       params: parent === undefined ? values : [...values, parent.id],
       rows: 1,
-      otherwise: new Failure('NotFound', `parent snapshot ${parent?.key ?? ''} does not exist: not found`),
+      otherwise: { code: 'NotFound', message: `parent snapshot ${parent?.key ?? ''} does not exist: not found` },
       conflict: exists(key),
     };
     const message = { key, parent: parent?.key ?? '', snapshotter };
@@ -133,10 +133,10 @@ export class SnapshotStore {
           sql: 'SELECT 1 FROM snapshots_sequence WHERE floor <= ?',
           params: [id],
           rows: 1,
-          otherwise: new Failure(
-            'Unavailable',
-            `snapshot ${quote(key)}: snapshots was restarted meanwhile: unavailable`,
-          ),
+          otherwise: {
+            code: 'Unavailable',
+            message: `snapshot ${quote(key)}: snapshots was restarted meanwhile: unavailable`,
+          },
         },
         insert,
       ],
@@ -164,7 +164,7 @@ export class SnapshotStore {
         sql: `SELECT 1 FROM snapshots_snapshot WHERE id = ? AND kind = ${Kind.COMMITTED}`,
         params: [parent.id],
         rows: 1,
-        otherwise: new Failure('NotFound', `parent snapshot ${parent.key} does not exist: not found`),
+        otherwise: { code: 'NotFound', message: `parent snapshot ${parent.key} does not exist: not found` },
       });
     }
     statements.push({

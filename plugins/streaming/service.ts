@@ -7,7 +7,7 @@
 import { type Call, Failure, type Service } from 'troupe/plugin';
 import { StreamInit, type StreamingDefinition } from 'troupe/proto/containerd/services/streaming/v1/streaming.ts';
 import type { Any } from 'troupe/proto/google/protobuf/any.ts';
-import type { StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
+import { End, type StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
 import type { OpenStream, OpenStreams } from './open-streams.ts';
 import type { Pipe } from '../lib/pipe/pipe.ts';
@@ -47,6 +47,7 @@ export function serveStreams(open: OpenStreams): Service<typeof StreamsDefinitio
         pump(messages, stream.toClient);
         yield* stream.fromClient;
         // The client has nothing more to say; what is said to it goes on until the plugin ends its side.
+        yield { typeUrl: End.$type, value: new Uint8Array(0) };
         await stream.toClient.closed;
       } finally {
         stream.end();

@@ -6,7 +6,7 @@ import { type CallOptions, type Client, Failure } from 'troupe/plugin';
 import { StreamInit } from 'troupe/proto/containerd/services/streaming/v1/streaming.ts';
 import { Data, WindowUpdate } from 'troupe/proto/containerd/types/transfer/stream.ts';
 import type { Any } from 'troupe/proto/google/protobuf/any.ts';
-import type { StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
+import { End, type StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
 import { Pipe } from '../lib/pipe/pipe.ts';
 
 /** Any message that knows its name. */
@@ -18,8 +18,8 @@ interface Named<T> {
 
 /** Credit for the client, bytes: containerd gives 64 KiB, and its clients send as much as they may in pieces of 32 KiB. */
 const window = 4 << 20;
-/** Bytes of one message to a client that reads an archive: as containerd, since that is what clients have been tried with. */
-const piece = 32 << 10;
+/** Most bytes of one message to a client that reads an archive; one of containerd's gives credit for 64 KiB at a time, and never gets more. */
+const piece = 1 << 20;
 
 export class ClientStream {
   readonly #sent: Pipe<Any>;
@@ -53,6 +53,7 @@ export class ClientStream {
     if (done === true) return undefined;
     const name = value.typeUrl.slice(value.typeUrl.lastIndexOf('/') + 1);
     if (name === type.$type) return type.decode(value.value);
+    if (name === End.$type) return undefined;
     throw new Failure('InvalidArgument', `stream: a ${name.slice(0, 100)} came, not a ${type.$type}: invalid argument`);
   }
 

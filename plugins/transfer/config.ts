@@ -8,6 +8,8 @@ export interface Config {
   /** Bytes. */
   readonly concurrent_layer_fetch_buffer: number;
   readonly layer_fetch_pieces: number;
+  /** Bytes. */
+  readonly upload_chunk: number;
   readonly retry_attempts: number;
   /** ms */
   readonly retry_backoff: number;

@@ -4,16 +4,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CallOptions, type Client, Failure } from 'troupe/plugin';
-import {
-  type ContentDefinition,
-  WriteAction,
-  type WriteContentRequest,
-  type WriteContentResponse,
-} from 'troupe/proto/containerd/services/content/v1/content.ts';
+import type { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import type { LeasesDefinition } from 'troupe/proto/containerd/services/leases/v1/leases.ts';
+import { type Digest, parseDigest } from '../lib/digest/digest.ts';
 import { type Descriptor, requireBytes } from '../lib/image/document.ts';
 import { refKey } from '../lib/image/media-type.ts';
-import { Pipe } from '../lib/pipe/pipe.ts';
+import { ContentWrite } from './content-write.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -23,14 +19,13 @@ export interface WriteOptions {
   /** The bytes from that offset to the end. */
   readonly source: (offset: number, signal: AbortSignal) => AsyncIterable<Uint8Array>;
   readonly onProgress: (offset: number) => void;
+  /** The source can be read one time only. */
+  readonly once?: boolean;
 }
 
-/** Bytes of one message. Larger ones wait for all of their bytes at each hop, smaller ones pay for the hop more often. */
-const messageBytes = 1 << 20;
-/** Messages that have no answer yet. */
-const ahead = 3;
 /** Between two attempts at a ref that somebody else writes, ms. */
 const lockedPause = 500;
+const abortMs = 30_000;
 
 export class Content {
   readonly #content: Client<typeof ContentDefinition>;
@@ -103,122 +98,49 @@ export class Content {
     signal: AbortSignal,
   ): Promise<'written' | 'there'> {
     await this.keep(descriptor.digest, signal);
-    for (let again = true; ; again = false) {
-      const attempt = new Attempt(this.#content, { namespace: this.#call.namespace, signal }, descriptor);
+    const { digest, size } = descriptor;
+    const target = { ref: refKey(descriptor), digest, size };
+    for (let again = options.once !== true; ; again = false) {
+      const write = new ContentWrite(this.#content, target, { namespace: this.#call.namespace, signal });
       try {
-        return await attempt.run(options, signal);
+        return await write.run(options, signal);
       } catch (error) {
-        if (Failure.is(error, 'Unavailable') && /locked for/.test(error.message)) {
+        if (isLocked(error)) {
           await sleep(lockedPause, undefined, { signal }).catch(() => signal.throwIfAborted());
           again = true;
           continue;
         }
-        if (!attempt.mismatched) throw error;
-        await this.#content.abort({ ref: refKey(descriptor) }, { namespace: this.#call.namespace }).catch(() => {});
-        if (!again || attempt.began === 0) throw error;
+        if (!write.mismatched) throw error;
+        await this.abort(target.ref);
+        if (!again || write.began === 0) throw error;
       }
     }
   }
-}
 
-/** One stream of Content.Write. */
-class Attempt {
-  readonly #descriptor: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>;
-  readonly #requests = new Pipe<WriteContentRequest>();
-  readonly #replies: AsyncIterator<WriteContentResponse>;
-  #unanswered = 0;
-  /** The offset that an earlier attempt had reached. */
-  began = 0;
-  /** All bytes were there, and were not what they should have been. */
-  mismatched = false;
-
-  constructor(
-    content: Client<typeof ContentDefinition>,
-    call: CallOptions,
-    descriptor: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
-  ) {
-    this.#descriptor = descriptor;
-    this.#replies = content.write(this.#requests, call)[Symbol.asyncIterator]();
-  }
-
-  async run({ labels, source, onProgress }: WriteOptions, signal: AbortSignal): Promise<'written' | 'there'> {
-    const { size } = this.#descriptor;
+  /** Makes a blob of bytes whose digest nobody has said. @returns the digest */
+  async writeUnknown(
+    ref: string,
+    size: number,
+    source: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<Digest> {
+    const { namespace, lease } = this.#call;
+    const write = new ContentWrite(this.#content, { ref, size, digest: '' }, { namespace, lease, signal });
+    const options = { labels: () => ({}), source: () => source, onProgress: () => {} };
     try {
-      await this.#send(WriteAction.STAT, {});
-      let offset = Number((await this.#reply()).offset);
-      if (offset > size) {
-        await this.#send(WriteAction.WRITE, { offset: 0n, data: new Uint8Array(0) });
-        offset = Number((await this.#reply()).offset);
-      }
-      this.began = offset;
-      onProgress(offset);
-      if (offset < size) {
-        for await (const data of inMessages(source(offset, signal))) {
-          await this.#send(WriteAction.WRITE, { offset: BigInt(offset), data });
-          offset += data.length;
-          while (this.#unanswered > ahead) onProgress(Number((await this.#reply()).offset));
-        }
-      }
-      while (this.#unanswered > 0) await this.#reply();
-      onProgress(offset);
-      this.mismatched = true;
-      await this.#send(WriteAction.COMMIT, { offset: BigInt(offset), labels: { ...labels() } });
-      await this.#reply();
-      this.mismatched = false;
-      return 'written';
+      await write.run(options, signal);
     } catch (error) {
-      if (!Failure.is(error, 'FailedPrecondition')) this.mismatched = false;
-      if (Failure.is(error, 'AlreadyExists')) return 'there';
+      await this.abort(ref);
       throw error;
-    } finally {
-      this.#requests.end();
-      await this.#replies.return?.();
     }
+    return parseDigest(write.digest);
   }
 
-  async #send(action: WriteAction, fields: Partial<WriteContentRequest>): Promise<void> {
-    const { digest, size } = this.#descriptor;
-    this.#unanswered++;
-    // The pipe ends with the answer, which says more than that it ended.
-    await this.#requests.write({
-      action,
-      ref: refKey(this.#descriptor),
-      total: BigInt(size),
-      expected: digest,
-      offset: 0n,
-      data: new Uint8Array(0),
-      labels: {},
-      ...fields,
-    });
-  }
-
-  async #reply(): Promise<WriteContentResponse> {
-    const { done, value } = await this.#replies.next();
-    if (done === true)
-      throw new Failure('Unavailable', `content ${this.#descriptor.digest}: the write ended early: unavailable`);
-    this.#unanswered--;
-    return value;
+  async abort(ref: string): Promise<void> {
+    await this.#content.abort({ ref }, { namespace: this.#call.namespace, timeoutMs: abortMs }).catch(() => {});
   }
 }
 
-/** The same bytes in messages of a good size. Memory of a message is used again when its answer must have come. */
-async function* inMessages(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-  // Unanswered ones, the one that is filled, and one between the two.
-  const memory = Array.from({ length: ahead + 3 }, () => undefined as Buffer | undefined);
-  let turn = 0;
-  let filled = 0;
-  for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; ) {
-      memory[turn] ??= Buffer.allocUnsafeSlow(messageBytes);
-      const taken = Math.min(chunk.length - at, messageBytes - filled);
-      memory[turn]!.set(chunk.subarray(at, at + taken), filled);
-      at += taken;
-      filled += taken;
-      if (filled < messageBytes) continue;
-      yield memory[turn]!;
-      turn = (turn + 1) % memory.length;
-      filled = 0;
-    }
-  }
-  if (filled > 0) yield memory[turn]!.subarray(0, filled);
+function isLocked(error: unknown): boolean {
+  return Failure.is(error, 'Unavailable') && /locked for/.test(error.message);
 }

@@ -1,15 +1,23 @@
 /** What each pair of ends means. */
-import type { Call, PluginContext } from 'troupe/plugin';
+import { type Call, Failure, type PluginContext } from 'troupe/plugin';
+import type { Image } from 'troupe/proto/containerd/services/images/v1/images.ts';
 import type { ImageStore } from 'troupe/proto/containerd/types/transfer/image_store.ts';
 import type { Platform as PlatformMessage } from 'troupe/proto/containerd/types/platform.ts';
-import type { Platform } from '../lib/image/platform.ts';
+import { StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
+import type { Descriptor } from '../lib/image/document.ts';
+import { hostPlatform, type Platform } from '../lib/image/platform.ts';
 import type { Transports } from '../lib/registry/transports.ts';
+import { ClientStream } from './client-stream.ts';
 import type { Config } from './config.ts';
 import { type End, type Ends, nameOf } from './ends.ts';
-import { givenNames, storeImages } from './image-names.ts';
+import { foundNames, givenNames, lookedUpNames, storeImages } from './image-names.ts';
 import type { Progress } from './progress.ts';
 import { pull, type UnpackWish } from './pull.ts';
 import { blobOptionsOf, openRegistry } from './registry-access.ts';
+import { push } from './push.ts';
+import { exportArchive, targetOf } from './export.ts';
+import { importArchive } from './import.ts';
+import { adopt } from './stored.ts';
 import { type Clients, type Scope, withLease } from './scope.ts';
 import type { Slots } from './together.ts';
 import type { Selection } from './tree.ts';
@@ -32,6 +40,10 @@ export type Work = (job: Job) => Promise<void>;
 export const works: Readonly<Record<string, Work | undefined>> = {
   'registry store': pullImage,
   'store store': tagImage,
+  'store registry': pushImage,
+  'import store': importImages,
+  'store export': exportImages,
+  'import export': echo,
 };
 
 async function pullImage(job: Job): Promise<void> {
@@ -64,42 +76,123 @@ async function tagImage(job: Job): Promise<void> {
   const source = endOf(job.source, 'store');
   const store = endOf(job.destination, 'store');
   await withLease(job.clients, job.call, job.progress, async (scope) => {
-    const { image } = await job.clients.images.get(
-      { name: source.name },
-      { namespace: scope.namespace, signal: scope.signal },
-    );
-    const { mediaType, digest, size, annotations } = image!.target!;
-    await save(
-      scope,
-      givenNames(store, digest),
-      { mediaType, digest, size: Number(size), annotations },
-      store.labels,
-      job.call,
-    );
+    const target = targetOf(await find(scope, source.name));
+    await save(scope, givenNames(store, target.digest), target, store.labels, job.call);
   });
+}
+
+async function pushImage(job: Job): Promise<void> {
+  const { ctx, progress, call } = job;
+  const source = endOf(job.source, 'store');
+  const destination = endOf(job.destination, 'registry');
+  const access = await openRegistry(ctx, ctx.config, job.transports, destination, call);
+  try {
+    await withLease(job.clients, call, progress, async (scope) => {
+      const image = await find(scope, source.name);
+      const target = targetOf(image);
+      progress.say(`Pushing to ${nameOf(job.destination)}`);
+      progress.say('pushing content', image.name, target);
+      await push(scope, access.registry, target, image.name, {
+        selection: selectionOf(source),
+        push: { backoff: blobOptionsOf(ctx.config).backoff, chunk: ctx.config.upload_chunk },
+        uploads: job.uploads,
+      });
+      progress.say('pushed content', image.name, target);
+      progress.say(`Completed push to ${nameOf(job.destination)}`, '', target);
+    });
+  } finally {
+    access.close();
+  }
+}
+
+async function importImages(job: Job): Promise<void> {
+  const { ctx, progress, call } = job;
+  const { stream: id, forceCompress } = endOf(job.source, 'import');
+  const store = endOf(job.destination, 'store');
+  if (forceCompress)
+    throw new Failure('Unimplemented', 'layers are kept as the archive has them, not compressed: not implemented');
+  const stream = await ClientStream.take(ctx.call(StreamsDefinition), id, call);
+  try {
+    await withLease(job.clients, call, progress, async (scope) => {
+      progress.say('Importing');
+      const { index, manifests } = await importArchive(scope, stream.bytes());
+      await adopt(ctx, scope, index, selectionOf(store), unpacksOf(store, ctx.config));
+      const given = givenNames(store, index.digest);
+      if (given.length > 0) await save(scope, given, index, store.labels, call);
+      for (const manifest of manifests) {
+        const names = foundNames(store, manifest);
+        if (names.length > 0) await save(scope, names, manifest, store.labels, call);
+      }
+      progress.say('Completed import');
+    });
+  } finally {
+    stream.close();
+  }
+}
+
+async function exportImages(job: Job): Promise<void> {
+  const { ctx, progress, call } = job;
+  const source = endOf(job.source, 'store');
+  const wishes = endOf(job.destination, 'export');
+  const stream = await ClientStream.take(ctx.call(StreamsDefinition), wishes.stream, call);
+  try {
+    await withLease(job.clients, call, progress, async (scope) => {
+      progress.say('Exporting');
+      const names = lookedUpNames(source);
+      const images = await Promise.all(names.map((name) => find(scope, name)));
+      const asked = wishes.platforms.map(platformOf);
+      const platforms = wishes.allPlatforms ? [] : asked.length > 0 ? asked : [hostPlatform()];
+      await stream.write(
+        exportArchive(scope, images, {
+          platforms,
+          skipCompatibility: wishes.skipCompatibilityManifest,
+          skipForeign: wishes.skipNonDistributable,
+        }),
+      );
+      progress.say('Completed export');
+    });
+  } finally {
+    stream.close();
+  }
+}
+
+/** The bytes of one stream to another, as they are: what clients try streams with. */
+async function echo({ ctx, call, source, destination }: Job): Promise<void> {
+  const streams = ctx.call(StreamsDefinition);
+  const from = await ClientStream.take(streams, endOf(source, 'import').stream, call);
+  try {
+    const to = await ClientStream.take(streams, endOf(destination, 'export').stream, call);
+    try {
+      await to.write(from.bytes());
+    } finally {
+      to.close();
+    }
+  } finally {
+    from.close();
+  }
+}
+
+async function find({ clients, namespace, signal }: Scope, name: string): Promise<Image> {
+  const { image } = await clients.images.get({ name }, { namespace, signal });
+  return image!;
 }
 
 /** Images of these names, told one by one. */
 export async function save(
   scope: Scope,
   names: readonly string[],
-  target: {
-    readonly mediaType: string;
-    readonly digest: string;
-    readonly size: number;
-    readonly annotations: Readonly<Record<string, string>>;
-  },
+  target: Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'annotations'>,
   labels: Readonly<Record<string, string>>,
   call: Pick<Call, 'namespace' | 'signal' | 'trace'>,
 ): Promise<void> {
   const { namespace, signal, trace } = call;
-  for (const { name } of await storeImages(scope.clients.images, names, target as never, labels, {
+  for (const { name } of await storeImages(scope.clients.images, names, target, labels, {
     namespace,
     signal,
     trace,
     lease: scope.lease,
   }))
-    scope.progress.say('saved', name, target as never);
+    scope.progress.say('saved', name, target);
 }
 
 export function endOf<K extends keyof Ends>(end: End, kind: K): Ends[K] {

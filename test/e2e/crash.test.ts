@@ -14,9 +14,9 @@ import { diskMix, fullMix, members } from '../faults/mix.ts';
 import { cutOnce } from '../faults/power.ts';
 import { Random } from '../faults/random.ts';
 import { Rig } from '../faults/rig.ts';
+import { seed } from '../faults/sample.ts';
 import { needing } from '../helpers/privilege.ts';
 
-const seed = process.env.TROUPE_FAULTS_SEED ?? String(Math.floor(Date.now() / 86_400_000));
 const crashTest = needing('root', 'mount', 'loop', 'cgroup', 'program ctr', 'program runc');
 /** Points that the records' and the snapshots' own crash tests do not stand for: of services, whose order is across several plugins. */
 const points = failpoints().filter((name) => /^(content|images|containers|tasks|diff)\./.test(name));
@@ -53,7 +53,8 @@ crashTest.serial('what was acknowledged is there after every crash, and nothing 
   });
   await step('kill', () => killOnce(rig, moment(), []));
   await step('kill, and again while it starts', () => killOnce(rig, moment(), [random.between(10, 600)]));
-  for (const point of [random.pick(points), random.pick(points)]) await step(point, () => killAt(rig, point));
+  for (const point of [random.pick(points), random.pick(points)])
+    await step(point, async () => (await killAt(rig, point)).faults);
   await step('its end', () => endQuietly(rig));
 });
 

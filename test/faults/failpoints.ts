@@ -61,14 +61,16 @@ const pointsPerRoot = 12;
 /** How long the daemon has to come by after its clients are done, ms: trash, events, collection. */
 const backgroundMs = 5000;
 
-export async function failpointRuns(report: Report, options: FailpointOptions): Promise<void> {
+/** @returns points that were not fired: nobody came by, or there was no root to try it on */
+export async function failpointRuns(report: Report, options: FailpointOptions): Promise<readonly string[]> {
   const [onFresh, onUsed] = [
     options.points.filter((name) => fresh.test(name)),
     options.points.filter((name) => !fresh.test(name)),
   ];
+  const silent = new Set(options.points);
   for (const point of onFresh)
-    await withRig(options, async (rig) => void (await runPoint(report, rig, point, options)));
-  for (let at = 0; at < onUsed.length; ) {
+    await withRig(options, async (rig) => void (await runPoint(report, rig, point, options, silent)));
+  for (let at = 0, unready = 0; at < onUsed.length && unready < 2; ) {
     await withRig(options, async (rig) => {
       const ready = await report.run(
         {
@@ -85,15 +87,13 @@ export async function failpointRuns(report: Report, options: FailpointOptions): 
           return faults;
         },
       );
-      if (!ready) {
-        at = onUsed.length;
-        return;
-      }
+      unready = ready ? 0 : unready + 1;
       // After a failure the root may be at fault for the next one.
-      for (let count = 0, good = true; good && count < pointsPerRoot && at < onUsed.length; count++)
-        good = await runPoint(report, rig, onUsed[at++]!, options);
+      for (let count = 0, good = ready; good && count < pointsPerRoot && at < onUsed.length; count++)
+        good = await runPoint(report, rig, onUsed[at++]!, options, silent);
     });
   }
+  return [...silent];
 }
 
 async function withRig(options: FailpointOptions, work: (rig: Rig) => Promise<void>): Promise<void> {
@@ -105,11 +105,18 @@ async function withRig(options: FailpointOptions, work: (rig: Rig) => Promise<vo
   }
 }
 
-function runPoint(report: Report, rig: Rig, point: string, { mode, seed }: FailpointOptions): Promise<boolean> {
+function runPoint(
+  report: Report,
+  rig: Rig,
+  point: string,
+  { mode, seed }: FailpointOptions,
+  silent: Set<string>,
+): Promise<boolean> {
   const replay = `--only failpoints --mode ${mode} --point ${point} --seed ${seed}`;
   const work = mode === 'kill' ? killAt : failAt;
   return report.run({ scenario: `failpoint ${mode}`, name: point, replay, log: () => rig.log }, async () => {
-    const faults = await work(rig, point);
+    const { fired, faults } = await work(rig, point);
+    if (fired) silent.delete(point);
     await rig.kill();
     return faults;
   });
@@ -120,21 +127,27 @@ function crews(point: string): Member[][] {
   return [members(first), members(everybody)];
 }
 
-/** Dies at the point, and starts again. @returns what is wrong then, or that nobody comes by */
-export async function killAt(rig: Rig, point: string): Promise<readonly string[]> {
+/** What came of a point: whether anybody came by, and what is wrong. */
+export interface Shot {
+  readonly fired: boolean;
+  readonly faults: readonly string[];
+}
+
+/** Dies at the point, and starts again. That nobody comes by is a fault. */
+export async function killAt(rig: Rig, point: string): Promise<Shot> {
   const env = { TROUPE_FAILPOINTS: `${point}=kill` };
   const serves = await rig.start(env).then(
     () => true,
     (error: Error) => {
-      if (!error.message.includes('SIGKILL')) throw error;
+      if (!error.message.includes('SIGKILL') || rig.log.some((line) => line.includes('the daemon ends itself')))
+        throw error;
       return false;
     },
   );
-  if (serves && !(await reached(rig, point))) {
-    await rig.kill();
-    return [`no client comes by ${point}`, ...(await startAndCheck(rig))];
-  }
-  return startAndCheck(rig);
+  const fired = !serves || (await reached(rig, point));
+  if (!fired) await rig.kill();
+  const faults = await startAndCheck(rig);
+  return { fired, faults: fired ? faults : [`no client comes by ${point}`, ...faults] };
 }
 
 /** Lets clients work until the daemon is dead. */
@@ -153,7 +166,8 @@ async function reached(rig: Rig, point: string): Promise<boolean> {
   return false;
 }
 
-async function failAt(rig: Rig, point: string): Promise<readonly string[]> {
+/** Fails once at the point. An error that nobody mentions may have been dealt with: that the point is passed is known by the deaths there. */
+async function failAt(rig: Rig, point: string): Promise<Shot> {
   const marker = `failpoint ${point}`;
   const faults: string[] = [];
   const serves = await rig.start({ TROUPE_FAILPOINTS: `${point}=1*error(${marker})` }).then(
@@ -163,12 +177,12 @@ async function failAt(rig: Rig, point: string): Promise<readonly string[]> {
       return false;
     },
   );
-  if (!serves) return startAndCheck(rig);
+  if (!serves) return { fired: true, faults: await startAndCheck(rig) };
   const { pid } = rig.daemon;
   // A plugin that cannot start is shown as failed, with all that need it; whoever reads that starts the daemon again.
   if (rig.log.some((line) => line.includes('plugin failed') && line.includes(marker))) {
     await rig.kill();
-    return startAndCheck(rig);
+    return { fired: true, faults: await startAndCheck(rig) };
   }
   let heard = rig.log.some((line) => line.includes(marker));
   for (const crew of heard ? [] : crews(point)) {
@@ -179,13 +193,12 @@ async function failAt(rig: Rig, point: string): Promise<readonly string[]> {
     heard ||= rig.log.some((line) => line.includes(marker));
     if (heard) break;
   }
-  if (!heard) rig.quiet.push(point);
   // It has happened once; from now on everything must go well, in the same daemon unless that has ended itself.
   const ended = await Promise.race([rig.daemon.exited, sleep(100, undefined)]);
   if (ended !== undefined) {
     if (!rig.log.some((line) => line.includes('the daemon ends itself')))
-      return [`the daemon ended with ${ended.code ?? ended.signal}`];
-    return startAndCheck(rig);
+      return { fired: heard, faults: [`the daemon ended with ${ended.code ?? ended.signal}`] };
+    return { fired: heard, faults: await startAndCheck(rig) };
   }
   const after = rig.mix(crews(point)[0]!, 1);
   await after.finished();
@@ -200,5 +213,5 @@ async function failAt(rig: Rig, point: string): Promise<readonly string[]> {
     await rig.kill();
     faults.push(...(await startAndCheck(rig)));
   }
-  return faults;
+  return { fired: heard, faults };
 }

@@ -16,6 +16,8 @@ export interface Outcome {
 
 export class Report {
   readonly #outcomes: Outcome[] = [];
+  readonly #conclusions: string[] = [];
+  #complete = true;
   readonly #logs: string | undefined;
   readonly #print: (line: string) => void;
 
@@ -33,8 +35,15 @@ export class Report {
     return this.#outcomes.length - this.failed.length;
   }
 
-  note(line: string): void {
-    this.#print(`  ${line}`);
+  /** Something passed, nothing failed, and nothing that had to be tried was left out. */
+  get good(): boolean {
+    return this.#complete && this.passed > 0 && this.failed.length === 0;
+  }
+
+  /** A line for the end. @param complete whether all was tried that it speaks of */
+  conclude(line: string, complete: boolean): void {
+    this.#conclusions.push(`${complete ? '✔' : '✖'} ${line}`);
+    if (!complete) this.#complete = false;
   }
 
   /** Runs `work` and counts it. @param work returns what went wrong; what it throws has gone wrong too. @returns whether it passed */
@@ -88,6 +97,13 @@ export class Report {
       row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join('  '),
     );
     const again = this.failed.map((outcome) => `again: npm run faults -- ${outcome.replay}`);
-    return ['', ...lines, '', ...new Set(again), `${this.passed} passed, ${this.failed.length} failed`].join('\n');
+    return [
+      '',
+      ...lines,
+      '',
+      ...this.#conclusions,
+      ...new Set(again),
+      `${this.passed} passed, ${this.failed.length} failed`,
+    ].join('\n');
   }
 }

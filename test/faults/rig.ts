@@ -43,6 +43,13 @@ export interface Verdict {
 /** Those that are not disposed yet. */
 const rigs = new Set<Rig>();
 
+let crowded = 0;
+
+/** Starts of all rigs that ended because the machine was too busy. */
+export function crowdedStarts(): number {
+  return crowded;
+}
+
 /** For a run that is ended from outside. */
 export async function disposeAll(): Promise<void> {
   await Promise.all([...rigs].map((rig) => rig.dispose()));
@@ -58,10 +65,6 @@ export class Rig {
   /** Of the daemon when it has done everything once and nothing is asked of it. */
   baseline: Resources | undefined;
   epoch = 0;
-  /** Starts that ended because the machine was too busy. */
-  crowded = 0;
-  /** Points whose error nobody mentioned, though death there shows that they are passed. */
-  readonly quiet: string[] = [];
   #daemon: Daemon | undefined;
   #mixes: Mix[] = [];
   #disposed = false;
@@ -113,7 +116,7 @@ export class Rig {
 
   /**
    * Starts it and waits until it serves. On a machine that is so busy that a thread is not scheduled within the ten seconds a plugin has for its start,
-   * it is started again, and {@link crowded} says how often.
+   * it is started again, and {@link crowdedStarts} says how often.
    */
   async start(env: NodeJS.ProcessEnv = {}): Promise<void> {
     for (let attempt = 1; ; attempt++) {
@@ -122,7 +125,7 @@ export class Rig {
         return;
       } catch (error) {
         if (attempt === 3 || !this.log.some((line) => /has not answered \w+ within 10000 ms/.test(line))) throw error;
-        this.crowded += 1;
+        crowded += 1;
       }
     }
   }

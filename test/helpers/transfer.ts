@@ -34,20 +34,25 @@ export class OpenedStream {
   readonly #requests: Queue;
   readonly #replies: AsyncIterator<Any>;
 
-  private constructor(id: string, requests: Queue, replies: AsyncIterator<Any>) {
+  readonly #abort: AbortController;
+
+  private constructor(id: string, requests: Queue, replies: AsyncIterator<Any>, abort: AbortController) {
     this.id = id;
+    this.#abort = abort;
     this.#requests = requests;
     this.#replies = replies;
   }
 
   static async open(client: GrpcClient, id: string, call: CallOptions): Promise<OpenedStream> {
     const requests = new Queue();
-    const replies = typedClient(client, StreamingDefinition).stream(requests, call)[Symbol.asyncIterator]();
+    const abort = new AbortController();
+    const options = { ...call, signal: abort.signal };
+    const replies = typedClient(client, StreamingDefinition).stream(requests, options)[Symbol.asyncIterator]();
     requests.push(pack(StreamInit, { id }));
     const { value, done } = await replies.next();
     if (done === true || (value as Any).typeUrl !== 'google.protobuf.Empty')
       throw new Error('the stream was not opened');
-    return new OpenedStream(id, requests, replies);
+    return new OpenedStream(id, requests, replies, abort);
   }
 
   send(message: Any): void {
@@ -96,9 +101,10 @@ export class OpenedStream {
     this.#requests.end();
   }
 
-  async close(): Promise<void> {
+  /** Also of one that the daemon never took. Who waits for a message of it gets an error. */
+  close(): void {
     this.#requests.end();
-    await this.#replies.return?.();
+    this.#abort.abort();
   }
 }
 
@@ -154,7 +160,7 @@ export async function transfer(
     await watching;
     return seen;
   } finally {
-    await stream.close();
+    stream.close();
     await watching.catch(() => {});
   }
 }

@@ -1,0 +1,43 @@
+/** What the files of an archive become while it is read. */
+import { Failure } from 'troupe/plugin';
+import type { Digest } from '../lib/digest/digest.ts';
+import type { Descriptor } from '../lib/image/document.ts';
+import { childLabels } from '../lib/image/media-type.ts';
+import type { Scope } from './scope.ts';
+
+/** A file of the archive that is content now. */
+export interface StoredFile {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly compressed: boolean;
+  /** Of small ones, for who reads a config. */
+  readonly bytes: Uint8Array | undefined;
+}
+
+export interface StoredFiles {
+  /** By name, through links. */
+  get(name: string): StoredFile | undefined;
+}
+
+/** A document that was made here, or came in one piece. */
+export async function storeDocument(
+  scope: Scope,
+  descriptor: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
+  bytes: Uint8Array,
+  children: readonly Descriptor[],
+): Promise<void> {
+  const labels = childLabels(children);
+  const source = async function* (offset: number): AsyncGenerator<Uint8Array, void, undefined> {
+    yield bytes.subarray(offset);
+  };
+  const came = await scope.content.write(
+    descriptor,
+    { labels: () => labels, source, onProgress: () => {} },
+    scope.signal,
+  );
+  if (came === 'there') await scope.content.label(descriptor.digest, labels, scope.signal);
+}
+
+export function invalid(problem: string): Failure {
+  return new Failure('InvalidArgument', `archive of images: ${problem}: invalid argument`);
+}

@@ -1,0 +1,199 @@
+/** Archives in and out through streams, names and pushes, in a real daemon: what comes out is what went in. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import test, { type ExecutionContext } from 'ava';
+import { TransferDefinition } from 'troupe/proto/containerd/services/transfer/v1/transfer.ts';
+import { ImageExportStream, ImageImportStream } from 'troupe/proto/containerd/types/transfer/archive.ts';
+import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
+import { run } from '../helpers/command.ts';
+import { type Daemon, useDaemon } from '../helpers/daemon.ts';
+import { imageLayout, writeDockerArchive, writeOciArchive } from '../helpers/image.ts';
+import { rootTest } from '../helpers/privilege.ts';
+import { Registry } from '../helpers/registry.ts';
+import { useScratch } from '../helpers/scratch.ts';
+import { OpenedStream, pack, registryEnd, storeEnd, transfer } from '../helpers/transfer.ts';
+
+const host = { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' };
+const image = imageLayout();
+const byAnnotation = [{ name: 'unnamed', isPrefix: true, allowOverwrite: true }];
+
+interface Rig {
+  readonly dir: string;
+  readonly daemon: Daemon;
+  readonly client: GrpcClient;
+}
+
+async function useRig(t: ExecutionContext): Promise<Rig> {
+  const dir = useScratch(t, 'archives');
+  const daemon = await useDaemon(t, {
+    config: 'version = 3\n[plugins."io.containerd.transfer.v1.local"]\ndocker_config = "none"\n',
+  });
+  const client = new GrpcClient(daemon.address, { namespace: 'default' });
+  t.teardown(() => client.close());
+  return { dir, daemon, client };
+}
+
+let streams = 0;
+
+async function importBytes(
+  { client }: Rig,
+  bytes: Uint8Array,
+  store: Parameters<typeof storeEnd>[0],
+): Promise<string[]> {
+  const stream = await OpenedStream.open(client, `import-${++streams}`, {});
+  const sending = stream.sendBytes(bytes).catch(() => {});
+  try {
+    const seen = await transfer(client, pack(ImageImportStream, { stream: stream.id }), storeEnd(store), {});
+    return seen.filter(({ event }) => event === 'saved').map(({ name }) => name);
+  } finally {
+    stream.close();
+    await sending;
+  }
+}
+
+async function exportBytes({ client }: Rig, name: string): Promise<Buffer> {
+  const stream = await OpenedStream.open(client, `export-${++streams}`, {});
+  const receiving = stream.receiveBytes();
+  receiving.catch(() => {});
+  try {
+    await transfer(client, storeEnd({ name }), pack(ImageExportStream, { stream: stream.id, platforms: [host] }), {});
+    return await receiving;
+  } finally {
+    stream.close();
+  }
+}
+
+rootTest.serial(
+  'import of an OCI archive, plain and compressed, unpacked; export of it reads back, here and by others',
+  async (t) => {
+    const rig = await useRig(t);
+    const file = join(rig.dir, 'one.tar');
+    writeOciArchive(file, image, 'example.test/one:1');
+    const plain = readFileSync(file);
+    const unpacks = [{ platform: host, snapshotter: 'overlayfs' }];
+    t.deepEqual(await importBytes(rig, plain, { extraReferences: byAnnotation, unpacks }), ['example.test/one:1']);
+    const ran = await rig.daemon.ctr(['run', '--rm', 'example.test/one:1', 'c', 'cat', '/etc/motd']);
+    t.is(ran.stdout, 'hello from the second layer\n', ran.stderr);
+    for (const packed of [gzipSync(plain, { level: 1 }), zstdCompressSync(plain)])
+      t.deepEqual(await importBytes(rig, packed, { extraReferences: byAnnotation }), ['example.test/one:1']);
+    t.is((await rig.daemon.ctr(['leases', 'ls', '-q'])).stdout, '');
+
+    const exported = await exportBytes(rig, 'example.test/one:1');
+    t.deepEqual(await exportBytes(rig, 'example.test/one:1'), exported);
+    const out = join(rig.dir, 'out.tar');
+    writeFileSync(out, exported);
+    const listed = await run('tar', ['-tf', out]);
+    t.deepEqual(
+      listed.stdout
+        .split('\n')
+        .filter((name) => name.startsWith('blobs/sha256/') && name !== 'blobs/sha256/')
+        .sort(),
+      [...image.blobs.keys()].map((digest) => `blobs/${digest.replace(':', '/')}`).sort(),
+    );
+    t.is((await rig.daemon.ctr(['images', 'import', out], { namespace: 'again' })).code, 0);
+    t.regex(
+      (await rig.daemon.ctr(['images', 'check'], { namespace: 'again' })).stdout,
+      /one:1 .* complete \(3\/3\).* true/,
+    );
+  },
+);
+
+rootTest.serial('import of what docker saves: manifests are made, tags are names in full', async (t) => {
+  const rig = await useRig(t);
+  const file = join(rig.dir, 'docker.tar');
+  const { chainIds } = writeDockerArchive(file, { name: 'busy/box:2' });
+  const names = await importBytes(rig, readFileSync(file), {
+    extraReferences: byAnnotation,
+    unpacks: [{ platform: host, snapshotter: 'overlayfs' }],
+  });
+  t.deepEqual(names, ['docker.io/busy/box:2']);
+  const snapshots = await rig.daemon.ctr(['snapshots', 'ls']);
+  t.true(snapshots.stdout.includes(chainIds.at(-1)!));
+});
+
+rootTest.serial('archives that lie or climb are refused, and leave nothing', async (t) => {
+  const rig = await useRig(t);
+  const wrong = imageLayout({ config: { Env: ['A=B'] } });
+  const file = join(rig.dir, 'wrong.tar');
+  const blobs = new Map([...wrong.blobs].map(([digest, bytes]) => [digest, Buffer.from(bytes)]));
+  blobs.get(wrong.layers[1]!.descriptor.digest)!.writeUInt8(0xee, 20);
+  writeOciArchive(file, { ...wrong, blobs }, 'example.test/wrong:1');
+  await t.throwsAsync(importBytes(rig, readFileSync(file), { extraReferences: byAnnotation }), { message: /digest/ });
+  await t.throwsAsync(importBytes(rig, randomBytes(4096), { extraReferences: byAnnotation }), {
+    code: 'InvalidArgument',
+  } as never);
+  await t.throwsAsync(importBytes(rig, readFileSync(file).subarray(0, 3000), { extraReferences: byAnnotation }), {
+    message: /unexpected end/,
+  });
+  t.is((await rig.daemon.ctr(['images', 'ls', '-q'])).stdout, '');
+  t.is((await rig.daemon.ctr(['leases', 'ls', '-q'])).stdout, '');
+});
+
+rootTest.serial('tag, and echo of a stream', async (t) => {
+  const rig = await useRig(t);
+  const file = join(rig.dir, 'one.tar');
+  writeOciArchive(file, image, 'example.test/one:1');
+  await importBytes(rig, readFileSync(file), { extraReferences: byAnnotation });
+  await transfer(rig.client, storeEnd({ name: 'example.test/one:1' }), storeEnd({ name: 'other/name' }), {});
+  t.deepEqual((await rig.daemon.ctr(['images', 'ls', '-q'])).stdout.trim().split('\n'), [
+    'example.test/one:1',
+    'other/name',
+  ]);
+  await t.throwsAsync(transfer(rig.client, storeEnd({ name: 'none' }), storeEnd({ name: 'x' }), {}), {
+    message: /not found/,
+  });
+  await t.throwsAsync(transfer(rig.client, registryEnd('a.test/b:1'), registryEnd('a.test/b:1'), {}), {
+    message: /unable to transfer from OCI Registry/,
+  });
+
+  const bytes = randomBytes(3_000_001);
+  const [from, to] = [
+    await OpenedStream.open(rig.client, 'echo-in', {}),
+    await OpenedStream.open(rig.client, 'echo-out', {}),
+  ];
+  const [received] = await Promise.all([
+    to.receiveBytes(),
+    from.sendBytes(bytes),
+    typedClient(rig.client, TransferDefinition).transfer({
+      source: pack(ImageImportStream, { stream: from.id }),
+      destination: pack(ImageExportStream, { stream: to.id }),
+      options: undefined,
+    }),
+  ]);
+  t.true(received.equals(bytes));
+  from.close();
+  to.close();
+});
+
+const registryTest: typeof rootTest.serial = Registry.available()
+  ? rootTest.serial
+  : (title, implementation) => test.serial.skip(`${title} (needs docker-registry)`, implementation as never);
+
+registryTest('push, push again, mount from another repository, and pull it back with ctr', async (t) => {
+  const rig = await useRig(t);
+  const registry = await new Registry(join(rig.dir, 'registry')).start();
+  t.teardown(() => registry.stop());
+  const file = join(rig.dir, 'one.tar');
+  writeOciArchive(file, image, 'example.test/one:1');
+  await importBytes(rig, readFileSync(file), { extraReferences: byAnnotation });
+  const push = (repository: string, name = 'example.test/one:1') =>
+    transfer(rig.client, storeEnd({ name }), registryEnd(`${registry.host}/${repository}:1`), {});
+  const layer = `layer-${image.layers[0]!.descriptor.digest}`;
+  const last = (seen: Awaited<ReturnType<typeof push>>, name: string) =>
+    seen.findLast((each) => each.name === name)?.event;
+  t.is(last(await push('app/one'), layer), 'complete');
+  t.is(last(await push('app/one'), layer), 'already exists');
+
+  const name = `${registry.host}/app/one:1`;
+  const { code, stderr } = await rig.daemon.ctr(['images', 'pull', '--plain-http', name], { namespace: 'theirs' });
+  t.is(code, 0, stderr);
+  await transfer(rig.client, registryEnd(name), storeEnd({ name }), {});
+  const before = registry.log.length;
+  t.is(last(await push('app/two', name), layer), 'already exists');
+  t.false(
+    registry.log.slice(before).some((line) => /PATCH|PUT .*blobs/.test(line)),
+    'nothing was uploaded',
+  );
+});
