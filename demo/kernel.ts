@@ -91,7 +91,7 @@ export async function killUnderLoad(client: GrpcClient, mortal: Mortal): Promise
   console.log(
     `  ${mortalId} killed: of its ${of.calls} calls ${of.failed.length} failed, those that ran in it; of the others' ${others.calls} failed ${others.failed.length}`,
   );
-  console.log(`  it served again after ${value.toFixed(0)} ms; calls that had not begun waited for that`);
+  console.log(`  it served again after ${value.toFixed(0)} ms; calls that had not begun were answered then`);
   if (others.failed.length > 0) throw new Error(`a plugin took others' calls along: ${others.failed[0]}`);
   if (of.failed.length > lanes / 2)
     throw new Error(`more calls failed than ran in it: ${[...new Set(of.failed)].join('; ')}`);
