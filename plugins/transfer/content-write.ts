@@ -112,18 +112,24 @@ async function* inMessages(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
   const memory = Array.from({ length: ahead + 3 }, () => undefined as Buffer | undefined);
   let turn = 0;
   let filled = 0;
-  for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; ) {
-      memory[turn] ??= Buffer.allocUnsafeSlow(messageBytes);
-      const taken = Math.min(chunk.length - at, messageBytes - filled);
-      memory[turn]!.set(chunk.subarray(at, at + taken), filled);
-      at += taken;
-      filled += taken;
-      if (filled < messageBytes) continue;
-      yield memory[turn]!;
-      turn = (turn + 1) % memory.length;
-      filled = 0;
+  try {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length; ) {
+        memory[turn] ??= Buffer.allocUnsafeSlow(messageBytes);
+        const taken = Math.min(chunk.length - at, messageBytes - filled);
+        memory[turn]!.set(chunk.subarray(at, at + taken), filled);
+        at += taken;
+        filled += taken;
+        if (filled < messageBytes) continue;
+        yield memory[turn]!;
+        turn = (turn + 1) % memory.length;
+        filled = 0;
+      }
     }
+  } catch (error) {
+    // What came before the failure is worth keeping.
+    if (filled > 0) yield memory[turn]!.subarray(0, filled);
+    throw error;
   }
   if (filled > 0) yield memory[turn]!.subarray(0, filled);
 }

@@ -4,7 +4,7 @@
  */
 import { Failure } from 'troupe/plugin';
 import { type Digest, digestOf, digestAlgorithm, digestProblem } from '../digest/digest.ts';
-import { isIndex, isManifest, isSchema1 } from './media-type.ts';
+import { isConfig, isIndex, isLayer, isManifest, isSchema1 } from './media-type.ts';
 import type { Platform } from './platform.ts';
 import { parseStrict } from './strict-json.ts';
 
@@ -91,11 +91,12 @@ export function parseDocument(
   if (!isManifest(mediaType)) throw refuse(`is of type ${show(mediaType)}, not a manifest or an index`);
   if (document.manifests !== undefined) throw refuse('is a manifest and has manifests, as an index has');
   if (document.config === undefined) throw refuse('has no config');
-  return {
-    kind: 'manifest',
-    config: parseDescriptor(document.config, `${what}: config`),
-    layers: list('layers', mostLayers),
-  };
+  const config = parseDescriptor(document.config, `${what}: config`);
+  const layers = list('layers', mostLayers);
+  if (isLayer(config.mediaType)) throw refuse('its config is a layer');
+  const odd = layers.find(({ mediaType }) => isManifest(mediaType) || isIndex(mediaType) || isConfig(mediaType));
+  if (odd !== undefined) throw refuse(`one of its layers is of type ${show(odd.mediaType)}`);
+  return { kind: 'manifest', config, layers };
 }
 
 /** @throws Failure InvalidArgument */

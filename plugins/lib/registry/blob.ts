@@ -55,7 +55,7 @@ export async function* fetchBlob(
 }
 
 /** Pieces in order, the next ones on their way while one is handed out. */
-async function* inPieces(
+export async function* inPieces(
   registry: Registry,
   blob: Blob,
   from: number,

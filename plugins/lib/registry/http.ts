@@ -37,10 +37,12 @@ export interface Answer {
   readonly body: IncomingMessage;
   /** Of the peer; undefined when a proxy stands between. */
   readonly address: string | undefined;
+  /** For the rest of a small one. */
+  readonly patienceMs: number;
 }
 
-/** From a request that has been sent to the headers of its answer. */
-export const headerTimeoutMs = 60_000;
+/** From a request that has been sent to the headers of its answer, and from those to the end of a small one. */
+export const usualPatienceMs = 60_000;
 const mostHeaderBytes = 64 << 10;
 /** Answers before the answer (100 to 199). */
 const mostHints = 16;
@@ -53,10 +55,12 @@ type Agents = { readonly http: HttpAgent; readonly https: HttpsAgent };
 /** Connections of one way to connect, kept alive between requests. */
 export class Transport {
   readonly #connecting: Connecting;
+  readonly #patienceMs: number;
   readonly #agents = new Map<Allowed, Agents>();
 
-  constructor(connecting: Connecting) {
+  constructor(connecting: Connecting, patienceMs: number = usualPatienceMs) {
     this.#connecting = connecting;
+    this.#patienceMs = patienceMs;
   }
 
   /** @throws Failure Unavailable when there is no connection or no answer, PermissionDenied for an address that is not allowed */
@@ -83,7 +87,7 @@ export class Transport {
         let timer = patience(this.#connecting.dialTimeoutMs, 'no connection');
         const connected = (): void => {
           clearTimeout(timer);
-          timer = patience(headerTimeoutMs, 'no answer');
+          timer = patience(this.#patienceMs, 'no answer');
         };
         request.once('socket', (socket) => {
           // A connection that was kept is there already.
@@ -105,6 +109,7 @@ export class Transport {
             url,
             body,
             address: body.socket.remoteAddress,
+            patienceMs: this.#patienceMs,
           });
         });
         request.once('error', (error) => {
@@ -235,7 +240,8 @@ export async function readSmall(answer: Answer, limit: number, signal: AbortSign
   const announced = Number(answer.headers['content-length'] ?? 0);
   const tooLarge = (): Failure =>
     new Failure('ResourceExhausted', `${what}: the answer has more than ${limit} bytes: resource exhausted`);
-  const timer = setTimeout(() => body.destroy(new Error(`no end within ${headerTimeoutMs} ms`)), headerTimeoutMs);
+  const { patienceMs } = answer;
+  const timer = setTimeout(() => body.destroy(new Error(`no end within ${patienceMs} ms`)), patienceMs);
   try {
     if (announced > limit) throw tooLarge();
     const chunks: Buffer[] = [];

@@ -6,10 +6,16 @@ const most = 64;
 
 export class Transports {
   readonly #kept = new Map<string, Transport>();
+  readonly #patienceMs: number | undefined;
+
+  /** @param patienceMs for answers; default: a minute */
+  constructor(patienceMs?: number) {
+    this.#patienceMs = patienceMs;
+  }
 
   get(connecting: Connecting): Transport {
     const key = JSON.stringify(connecting);
-    const transport = this.#kept.get(key) ?? new Transport(connecting);
+    const transport = this.#kept.get(key) ?? new Transport(connecting, this.#patienceMs);
     this.#kept.delete(key);
     this.#kept.set(key, transport);
     // Not closed: who still reads through it goes on, and its idle connections end by themselves.
