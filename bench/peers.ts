@@ -5,6 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { HealthDefinition } from '../proto/gen/grpc/health/v1/health.ts';
 import { GrpcClient, typedClient } from '../kernel/front/client.ts';
@@ -56,6 +57,8 @@ export function containerdInstalled(): boolean {
 export interface PeerOptions {
   /** Added to our config file. */
   readonly config?: string;
+  /** Hears what the daemon logs, from warnings upwards. */
+  readonly onLog?: (line: string) => void;
 }
 
 export async function startPeer(name: Peer['name'], dir: string, options: PeerOptions = {}): Promise<Peer> {
@@ -75,9 +78,10 @@ export async function startPeer(name: Peer['name'], dir: string, options: PeerOp
   const began = performance.now();
   const child = spawn(
     name === 'troupe' ? launcher : 'containerd',
-    ['--config', config, ...places, '--log-level', 'error'],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
+    ['--config', config, ...places, '--log-level', options.onLog === undefined ? 'error' : 'warn'],
+    { stdio: ['ignore', 'ignore', options.onLog === undefined ? 'inherit' : 'pipe'] },
   );
+  if (options.onLog !== undefined) createInterface({ input: child.stderr! }).on('line', options.onLog);
   const bootMs = await served(address, began);
   return { name, address, pid: child.pid!, bootMs, stop: () => stop(child) };
 }

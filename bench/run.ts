@@ -6,6 +6,8 @@
  *   rpc         unary calls at 1, 8 and 64 in flight, with a client outside the process
  *   footprint   boot time and idle memory, every plugin in its own thread and lean
  *   reload      reloads under load: failed calls, how long calls are held, time to the flip, memory; 40 of each plugin a round
+ *   supervise   from a crash, a hang and a full heap of a plugin to serving again, and what the others notice
+ *   plugins     calls that ctr made, once more and many times, against each plugin or those named: [--baseline FILE] a --json of before
  *   unpack      images onto a disk; [--image NAME] one of them, [--images DIR] keeps what is built, [--quick] a twelfth of the size
  *   pull        images from a local registry onto a disk, imports through Transfer, and a crowd that wants the same image
  *   export      images from the store into an archive
@@ -25,9 +27,22 @@ export interface BenchOptions {
   readonly images: string | undefined;
   /** One image of those that the benchmark has. */
   readonly image: string | undefined;
+  /** Path of figures to compare with; undefined: none. */
+  readonly baseline: string | undefined;
 }
 
-const names = ['bus', 'records', 'rpc', 'footprint', 'reload', 'unpack', 'pull', 'export'] as const;
+const names = [
+  'bus',
+  'records',
+  'rpc',
+  'footprint',
+  'reload',
+  'supervise',
+  'plugins',
+  'unpack',
+  'pull',
+  'export',
+] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -38,6 +53,7 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     images: { type: 'string' },
     image: { type: 'string' },
+    baseline: { type: 'string' },
   },
 });
 const name = names.find((each) => each === positionals[0]);
@@ -48,12 +64,13 @@ if (name === undefined) {
 const { bench } = (await import(`./${name}/index.ts`)) as {
   bench: (rounds: number, options: BenchOptions) => Promise<Report>;
 };
-const { quick, images, image } = values;
+const { quick, images, image, baseline } = values;
 const { charts = [], ...report } = await bench(Number(values.rounds), {
   parts: positionals.slice(1),
   quick,
   images,
   image,
+  baseline,
 });
 console.log(renderReport(report));
 if (values.json !== undefined)

@@ -4,10 +4,13 @@ import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { GrpcClient, typedClient } from '../kernel/front/client.ts';
 import { HealthDefinition } from '../proto/gen/grpc/health/v1/health.ts';
+import { writeMortal } from './mortal.ts';
 
 export class DemoDaemon {
   readonly address: string;
   readonly client: GrpcClient;
+  /** Folder of a plugin that may be killed. */
+  readonly mortal: string;
   readonly #log: string;
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | null>;
@@ -18,7 +21,10 @@ export class DemoDaemon {
     this.address = join(scratch, 'troupe.sock');
     this.#log = join(scratch, 'log');
     const config = join(scratch, 'config.toml');
-    writeFileSync(config, 'version = 3\n');
+    const plugins = join(scratch, 'plugins');
+    this.mortal = join(plugins, 'mortal');
+    writeMortal(this.mortal);
+    writeFileSync(config, `version = 3\n[kernel]\nplugin_dirs = ["${plugins}"]\n`);
     const log = openSync(this.#log, 'w');
     const places = ['--address', this.address, '--root', join(scratch, 'root'), '--state', join(scratch, 'state')];
     this.#child = spawn(launcher, ['--config', config, ...places], { stdio: ['ignore', log, log], detached: true });

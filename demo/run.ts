@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: the main job on real input. Starts a daemon on a scratch root, imports and unpacks an image made of files of this machine, runs a
- * container from it, shows what happened inside, and leaves nothing behind. What this user or machine does not allow is left out, and said.
+ * container from it, replaces one plugin and kills another while they are called, and leaves nothing behind. What this user or machine does not allow is left out, and said.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,9 @@ import { DemoContainer } from './container.ts';
 import { DemoDaemon } from './daemon.ts';
 import { buildImage, type Image } from './image.ts';
 import { importImage, omissions, unpack } from './import.ts';
+import { killUnderLoad, reloadUnderLoad } from './kernel.ts';
 import { leftovers } from './leftovers.ts';
+import { mortalOf } from './mortal.ts';
 import { containerObstacles, type Obstacle } from './obstacles.ts';
 import { megabytes, Progress } from './progress.ts';
 
@@ -95,9 +97,13 @@ async function show(daemon: DemoDaemon, scratch: string): Promise<void> {
   if (obstacles.length === 0) await runContainer(client, image, storage, top, scratch);
   else leaveOut(obstacles);
 
-  say('6  The plugins that did it');
+  say('6  Reloading a plugin and killing another while both are called');
+  await reloadUnderLoad(client);
+  await killUnderLoad(client, mortalOf(daemon.mortal, client));
+
+  say('7  The plugins that did it');
   await showPlugins(client);
-  say('7  The events it caused');
+  say('8  The events it caused');
   listening.abort();
   await listen;
   for (const [topic, count] of [...events].sort()) console.log(`  ${topic.padEnd(28)} ${String(count).padStart(4)}`);

@@ -17,6 +17,7 @@ import {
 import { SnapshotsDefinition } from '../../proto/gen/containerd/services/snapshots/v1/snapshots.ts';
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { makeDisk, memoryOf, type Peer, startPeer } from '../peers.ts';
+import { quantile } from '../raw-client.ts';
 import type { Report, Row } from '../report.ts';
 import type { BenchOptions } from '../run.ts';
 import { press } from './press.ts';
@@ -163,11 +164,6 @@ async function upload(client: GrpcClient, ref: string, parts: readonly Uint8Arra
   let digest = '';
   for await (const reply of content.write(requests())) digest = reply.digest;
   return digest;
-}
-
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
 }
 
 function report(figures: readonly Figures[], reloads: number): Report {

@@ -6,8 +6,6 @@
  *
  * Prints `ready` when all lanes have been answered once, and JSON at the end: calls, failures, p50, p99 and the longest in ms, and what each lane published.
  */
-import { connect } from 'node:http2';
-import { createConnection } from 'node:net';
 import {
   ContainersDefinition,
   UpdateContainerRequest,
@@ -25,6 +23,7 @@ import {
   SnapshotsDefinition,
   StatSnapshotRequest,
 } from '../../proto/gen/containerd/services/snapshots/v1/snapshots.ts';
+import { quantile, RawClient } from '../raw-client.ts';
 import { blobDigest, containerId, kept, namespace, numbers, type Pressure, type PressureKind } from './subjects.ts';
 
 interface Next {
@@ -79,12 +78,7 @@ const calls: { readonly [kind in PressureKind]: (lane: number, n: number) => Nex
 
 const [address, inFlightText, kind] = process.argv.slice(2) as [string, string, PressureKind];
 const inFlight = Number(inFlightText);
-const session = connect('http://localhost', {
-  createConnection: () => createConnection(address),
-  settings: { initialWindowSize: 4 << 20 },
-});
-await new Promise((resolve) => session.once('connect', resolve));
-session.setLocalWindowSize(64 << 20);
+const client = await RawClient.connect(address);
 
 let ended = false;
 process.stdin
@@ -97,41 +91,12 @@ const times: number[] = [];
 const failures = new Map<string, number>();
 const done = new Array<number>(inFlight).fill(0);
 
-function one({ method, request }: Next): Promise<void> {
-  const began = performance.now();
-  return new Promise((resolve) => {
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': `/${method}`,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-      'containerd-namespace': namespace,
-    });
-    let status = 'none';
-    let said = '';
-    const heard = (headers: { [name: string]: unknown }) => {
-      status = String(headers['grpc-status'] ?? status);
-      said = String(headers['grpc-message'] ?? said);
-    };
-    stream.on('response', heard);
-    stream.on('trailers', heard);
-    stream.on('data', () => {});
-    stream.on('error', (error) => {
-      said ||= error.message;
-    });
-    stream.on('close', () => {
-      times.push(performance.now() - began);
-      if (status !== '0') {
-        const text = `${method}: ${status} ${said}`;
-        failures.set(text, (failures.get(text) ?? 0) + 1);
-      }
-      resolve();
-    });
-    const frame = Buffer.alloc(5 + request.length);
-    frame.writeUInt32BE(request.length, 1);
-    frame.set(request, 5);
-    stream.end(frame);
-  });
+async function one({ method, request }: Next): Promise<void> {
+  const { status, said, ms } = await client.call({ method, namespace, request });
+  times.push(ms);
+  if (status === '0') return;
+  const text = `${method}: ${status} ${said}`;
+  failures.set(text, (failures.get(text) ?? 0) + 1);
 }
 
 let waiting = inFlight;
@@ -145,16 +110,14 @@ async function lane(index: number): Promise<void> {
 }
 
 await Promise.all(Array.from({ length: inFlight }, (_, index) => lane(index)));
-session.close();
-times.sort((a, b) => a - b);
-const at = (q: number) => times[Math.min(times.length - 1, Math.floor(times.length * q))] ?? 0;
+client.close();
 const result: Pressure = {
   calls: times.length,
   failures: [...failures.values()].reduce((sum, count) => sum + count, 0),
   failed: [...failures].map(([text, count]) => `${count} × ${text}`),
-  p50: at(0.5),
-  p99: at(0.99),
-  max: at(1),
+  p50: quantile(times, 0.5),
+  p99: quantile(times, 0.99),
+  max: quantile(times, 1),
   lanes: done,
 };
 console.log(JSON.stringify(result));

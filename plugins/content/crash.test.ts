@@ -1,9 +1,10 @@
-/** kill -9 and failure at every named point of content, images and containers: nothing acknowledged is lost, nothing half is left. */
+/** kill -9 (at some points of each day; at every one in `npm run faults`) and failure at every named point of content, images and containers: nothing acknowledged is lost, nothing half is left. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { sample } from '../../test/faults/sample.ts';
 import { sha256 } from '../../test/suites/content.ts';
 
 const program = join(import.meta.dirname, '../../test/suites/content-crash.ts');
@@ -109,7 +110,16 @@ test('without a fault every step is answered and kept', async (t) => {
   await resume(t, dir, Object.keys(promises));
 });
 
-for (const point of new Set(points)) {
+const ofCommit = (point: string) => point.startsWith('content.commit.');
+const named = [...new Set(points)];
+for (const point of [
+  ...named.filter(ofCommit),
+  ...sample(
+    named.filter((point) => !ofCommit(point)),
+    6,
+    'content',
+  ),
+]) {
   test(`killed at ${point}`, async (t) => {
     const dir = useDirectory(t);
     const { lines, signal, errors } = await run('work', dir, `${point}=kill`);
@@ -120,8 +130,7 @@ for (const point of new Set(points)) {
       lines.map((line) => JSON.parse(line)),
     );
     // At every moment of a commit there is the ingest or the blob.
-    if (point.startsWith('content.commit.'))
-      t.is(found.ingests.kept === 4, found.blobs[`n ${sha256('kept')}`] === undefined);
+    if (ofCommit(point)) t.is(found.ingests.kept === 4, found.blobs[`n ${sha256('kept')}`] === undefined);
   });
 }
 

@@ -194,8 +194,8 @@ export class Writer {
       await ingest.sync();
     } catch (error) {
       if (Failure.is(error, 'DataLoss')) {
-        // The pages may be gone while the file looks whole: it must not be gone on from.
-        await this.#discard().catch(() => {});
+        // The pages may be gone while the file looks whole: it must not be gone on from, and begins anew.
+        this.#drop();
         this.#options.broken(stopped(error));
       }
       throw error;

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import test, { type ExecutionContext } from 'ava';
+import { sample } from '../../test/faults/sample.ts';
 
 const fixture = join(import.meta.dirname, '../../test/helpers/records-writer.ts');
 
@@ -72,7 +73,8 @@ const points: [name: string, count: number][] = [
   ['records.checkpoint.end', 0],
 ];
 
-for (const [point, count] of points)
+// Some of each day in the suite, all in `npm run faults`.
+for (const [point, count] of sample(points, 6, 'records'))
   test(`killed at ${point} after ${count}, nothing acknowledged is lost and nothing is half`, async (t) => {
     const { path, oracle, acknowledged } = useDirectory(t);
     const fault = `${point}=${count > 0 ? `${count}*off->` : ''}kill`;

@@ -156,8 +156,8 @@ export class TrashCollector {
     this.#forgetting = this.#forgetting.then(async () => {
       const gone = new Set(this.#gone);
       if (gone.size === 0) return;
-      failpoint('snapshots.trash.forget');
       try {
+        failpoint('snapshots.trash.forget');
         const rows = this.#store.trash().filter(({ id }) => gone.has(id));
         await this.#store.forget(rows.map(({ seq }) => seq));
         for (const id of gone) this.#gone.delete(id);

@@ -1,12 +1,13 @@
 /** Finding the shim of a bundle again after a start of the daemon. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { Failure } from 'troupe/plugin';
 import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
 import type { StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
 import type { TasksHost } from './host.ts';
 import { derivedSocketPath, type ShimAddress } from './shim-address.ts';
 import { Shim } from './shim.ts';
-import { plausiblePid, shimPid } from './shim-pid.ts';
+import { hasChildren, plausiblePid, shimPid } from './shim-pid.ts';
 import type { Task } from './task.ts';
 
 export type Found =
@@ -18,6 +19,9 @@ export type Found =
   | { readonly verdict: 'empty' }
   /** There is no shim, or what is there is none. */
   | { readonly verdict: 'dead'; readonly reason: string };
+
+/** Pause, ms, between two questions to a shim that is still making its task. */
+const makingPause = 50;
 
 /** Where a bundle's shim should listen. One that died before it wrote its address down is looked for where containerd's shims make their sockets. */
 export function addressOf(host: TasksHost, task: Task): ShimAddress {
@@ -39,7 +43,7 @@ export async function reconnect(host: TasksHost, task: Task): Promise<Found> {
     const shim = task.shim;
     const { shimPid: claimed } = await shim.call('connect', { id: task.id }, { timeout: left() });
     task.shimPid = shimPid(claimed, task.binary);
-    const state = await shim.call('state', { id: task.id, execId: '' }, { timeout: left() });
+    const state = await stateOf(task, shim, left);
     if (!plausiblePid(state.pid) && state.status !== Status.STOPPED) {
       return { verdict: 'dead', reason: `it claims pid ${state.pid} for the container` };
     }
@@ -47,6 +51,20 @@ export async function reconnect(host: TasksHost, task: Task): Promise<Found> {
     return { verdict: 'alive', state };
   } catch (error) {
     return verdictOf(task, Failure.from(error));
+  }
+}
+
+/** A shim knows its task once it is made. While its runtime still runs for a Create whose caller died, it is waited for: ended in the middle, it would leave half a container. */
+async function stateOf(task: Task, shim: Shim, left: () => number): Promise<StateResponse> {
+  for (;;) {
+    // Looked at before asking: what is made in between is there when it is asked.
+    const making = task.shimPid !== undefined && hasChildren(task.shimPid);
+    try {
+      return await shim.call('state', { id: task.id, execId: '' }, { timeout: left() });
+    } catch (error) {
+      if (!making || !Failure.is(error, 'NotFound') || left() <= makingPause) throw error;
+      await delay(makingPause);
+    }
   }
 }
 

@@ -54,6 +54,17 @@ export function isRunning({ pid, startTime }: ShimPid): boolean {
   return startTimeOf(pid) === startTime;
 }
 
+/** Whether it has children. Of a kernel that does not say (CONFIG_PROC_CHILDREN) none is known. */
+export function hasChildren({ pid }: ShimPid): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).some(
+      (thread) => readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').trim() !== '',
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** SIGTERM, and SIGKILL when that has no effect in `patience` ms. Resolves when the process is gone, or would not go in as long again. */
 export async function endProcess(process: ShimPid, patience: number): Promise<boolean> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {

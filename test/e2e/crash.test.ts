@@ -14,9 +14,9 @@ import { diskMix, fullMix, members } from '../faults/mix.ts';
 import { cutOnce } from '../faults/power.ts';
 import { Random } from '../faults/random.ts';
 import { Rig } from '../faults/rig.ts';
+import { seed } from '../faults/sample.ts';
 import { needing } from '../helpers/privilege.ts';
 
-const seed = process.env.TROUPE_FAULTS_SEED ?? String(Math.floor(Date.now() / 86_400_000));
 const crashTest = needing('root', 'mount', 'loop', 'cgroup', 'program ctr', 'program runc');
 /** Points that the records' and the snapshots' own crash tests do not stand for: of services, whose order is across several plugins. */
 const points = failpoints().filter((name) => /^(content|images|containers|tasks|diff)\./.test(name));

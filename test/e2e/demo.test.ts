@@ -16,6 +16,14 @@ async function demo(t: ExecutionContext, prefix: readonly string[]): Promise<str
   t.is(stderr, '');
   t.regex(stdout, /every diff id as the image says/);
   t.regex(stdout, /^\/?\s*\/images\/create +1$/m);
+  t.regex(
+    stdout,
+    /reloaded 5 times, 16 calls open at any time: \d+ calls, 0 failed\n {2}its calls were held for [\d.]+ ms/,
+  );
+  t.regex(
+    stdout,
+    /mortal killed: of its \d+ calls \d failed, those that ran in it; of the others' \d+ failed 0\n {2}it served again after \d+ ms/,
+  );
   t.regex(stdout, /Nothing is left: no mount, process, cgroup or file\s*$/);
   return stdout;
 }

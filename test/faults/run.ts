@@ -1,7 +1,7 @@
 /**
  * `npm run faults`: breaks the daemon in every way that is promised to be survived, and lets the checker look at what is left.
  *
- *     --only kill|failpoints|power|full|files   one of them (may be given several times)
+ *     --only kill|failpoints|power|full|files|stores   one of them (may be given several times)
  *     --seed N                                  the first seed; default 1
  *     --runs N                                  kills or power cuts in all; with one seed's batch the same ones again
  *     --point NAME                              only this failpoint (may be given several times)
@@ -13,6 +13,7 @@
  *   power       an ext4 that loses what was not synced
  *   full        a disk with no space left
  *   files       a limit of open files that is reached
+ *   stores      the crash tests of content, records and snapshots alone, of which the suite has some points a day, at all of theirs
  *
  * Ends with `N passed, N failed`, and with 1 when anything was found, or a failpoint was not fired. Asks for root.
  */
@@ -27,6 +28,7 @@ import { killRuns } from './kill.ts';
 import { powerRuns } from './power.ts';
 import { Report } from './report.ts';
 import { crowdedStarts, disposeAll } from './rig.ts';
+import { storesRuns } from './stores.ts';
 
 const { values } = parseArgs({
   options: {
@@ -38,7 +40,7 @@ const { values } = parseArgs({
     mode: { type: 'string', multiple: true, default: ['kill', 'error'] },
   },
 });
-const scenarios = ['kill', 'failpoints', 'power', 'full', 'files'];
+const scenarios = ['kill', 'failpoints', 'power', 'full', 'files', 'stores'];
 const unknown = values.only.filter((name) => !scenarios.includes(name));
 if (unknown.length > 0) {
   console.error(`faults: ${unknown.join(', ')}: no such scenario; there are ${scenarios.join(', ')}`);
@@ -85,6 +87,7 @@ try {
       await powerRuns(report, { images, seed: seed + batch, cuts: Math.min(5, left) });
   }
   if (wanted('full')) for (const disk of ['tmpfs', 'ext4'] as const) await fullRun(report, { images, seed, disk });
+  if (wanted('stores')) await storesRuns(report);
   if (wanted('files')) await filesRuns(report, { images, seed, spare: [200, 50, 20, 8, 2, 0] });
 } finally {
   rmSync(directory, { recursive: true, force: true });

@@ -9,6 +9,7 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync } 
 import { join } from 'node:path';
 import { Failure, failpoint } from 'troupe/plugin';
 import {
+  detach,
   fdPath,
   MNT_DETACH,
   type MountSpec,
@@ -98,15 +99,26 @@ export async function withMounted<T>(
 ): Promise<T> {
   if (mounts.length === 0) throw new Failure('InvalidArgument', 'no mounts were given: invalid argument');
   const point = mkdtempSync(join(scratch, 'mount-'));
+  let mounted = 0;
   try {
     failpoint('layer.mount.before');
-    for (const mount of mounts) mountAt(point, mount);
+    for (const mount of mounts) {
+      mountAt(point, mount);
+      if ((mount.target ?? '') === '') mounted += 1;
+    }
     failpoint('layer.mount.after');
     return await use(point);
   } finally {
     // Detached, since a process that another thread is just starting holds copies of all descriptors until its exec: EBUSY would leave the mount for good.
-    unmountAll(point, MNT_DETACH);
-    rmdirSync(point);
+    // By name, with all that is mounted inside it: a table of mounts cannot be read when no descriptor is left.
+    for (; mounted > 0; mounted -= 1) detach(point);
+    try {
+      rmdirSync(point);
+    } catch {
+      // One that has a target and nothing below it.
+      unmountAll(point, MNT_DETACH);
+      rmdirSync(point);
+    }
   }
 }
 

@@ -13,8 +13,10 @@ export async function runs(turn: Turn): Promise<void> {
     things.map((object) => ({ object, state: null })),
     async () => {
       const output = await turn.ctr('run', '--rm', turn.ground.base.name, id, 'echo', asked.word);
-      // It ends well although it could not clean up, and only says so.
+      // It ends well although it could not clean up: of a task it only says so, of a container not even that.
       if (output !== asked.word) throw new Failure('Unknown', `ctr run of ${id} printed ${JSON.stringify(output)}`);
+      const { containers } = await turn.containers.list({ filters: [`id==${id}`] });
+      if (containers.length > 0) throw new Failure('Unknown', `ctr run --rm of ${id} left its container`);
     },
   );
 }

@@ -7,6 +7,11 @@ export async function sundries(turn: Turn): Promise<void> {
   const size = turn.random.between(16, 2000);
   const digest = await write(turn, `${turn.unique('blob')}~${size}`, size);
   const content = turn.object('content', digest);
+  const ref = `${turn.unique('blob')}~${size}`;
+  await write(turn, ref, Math.floor(size / 2));
+  await turn.ask('content.abort', [{ object: turn.object('ingest', ref), state: null }], () =>
+    turn.content.abort({ ref }),
+  );
   await turn.ask('content.update', [{ object: content, state: { size } }], () =>
     turn.content.update({ info: { digest, labels: { ...rooted, faults: id } }, updateMask: ['labels'] }),
   );
