@@ -32,6 +32,8 @@ export class Utilization {
 
   /** Share of the last whole interval, 0 to 1; of all its life for a worker that is younger than one. */
   of(handle: WorkerHandle): number {
-    return this.#seen.get(handle)?.share ?? handle.worker.performance.eventLoopUtilization().utilization;
+    const share = this.#seen.get(handle)?.share ?? handle.worker.performance.eventLoopUtilization().utilization;
+    // The two clocks it is made of are read one after the other, so that an idle thread comes out a little below nothing.
+    return Math.max(0, share);
   }
 }

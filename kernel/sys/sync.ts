@@ -2,6 +2,11 @@ import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 import { check, declare } from './libc.ts';
 
 const syncfsC = declare<(fd: number) => number>('syncfs', 'int', ['int']);
+const syncFileRangeC = declare<(fd: number, offset: number, length: number, flags: number) => number>(
+  'sync_file_range',
+  'int',
+  ['int', 'int64', 'int64', 'uint'],
+);
 const ioctlPointer = declare<(fd: number, request: number, argument: Uint8Array) => number>('ioctl', 'int', [
   'int',
   'ulong',
@@ -11,6 +16,17 @@ const ioctlPointer = declare<(fd: number, request: number, argument: Uint8Array)
 /** syncfs(2): everything of the file system that `fd` is on. Reports a write-back error once per open file, since Linux 5.8, so keep `fd` from before the writes. */
 export function syncfs(fd: number): void {
   check(syncfsC()(fd), 'syncfs');
+}
+
+/** SYNC_FILE_RANGE_WRITE. */
+const WRITE = 2;
+
+/**
+ * Has the kernel begin to write what `fd` has in memory, and does not wait (sync_file_range(2)): a later sync has less to do. Promises nothing, so whatever
+ * it says is not looked at; not every file system can.
+ */
+export function beginWriteback(fd: number): void {
+  syncFileRangeC()(fd, 0, 0, WRITE);
 }
 
 /** fsync(2) of a file or directory by path; what makes a rename or a new name durable. */

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import zlib from 'node:zlib';
 import test from 'ava';
 import { Failure } from 'troupe/plugin';
@@ -120,16 +122,44 @@ test('a consumer that stops early closes the source', async (t) => {
   t.pass();
 });
 
+async function packed(bytes: Buffer, compression: 'none' | 'gzip' | 'zstd', pieceSize = 100_000): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const part of compress(pieces(bytes, pieceSize), compression)) parts.push(part);
+  return Buffer.concat(parts);
+}
+
 for (const compression of ['none', 'gzip', 'zstd'] as const) {
-  test(`compress ${compression}: read back, recognised and the same each time`, async (t) => {
-    const make = async (): Promise<Buffer> => {
-      const parts: Uint8Array[] = [];
-      for await (const part of compress(pieces(text, 100_000), compression)) parts.push(part);
-      return Buffer.concat(parts);
-    };
-    const made = await make();
-    t.is(detectCompression(made), compression);
-    t.true((await make()).equals(made));
-    t.true((await read(made)).equals(text));
+  test(`compress ${compression}: read back, recognised and the same each time, in whatever pieces it came`, async (t) => {
+    for (const length of [0, 1, 1 << 19, (1 << 19) + 1, 4 << 20, text.length]) {
+      const bytes = text.subarray(0, length);
+      const made = await packed(bytes, compression);
+      if (length > 0) t.is(detectCompression(made), compression);
+      t.true((await packed(bytes, compression, 77_777)).equals(made), `${length} bytes`);
+      t.true((await read(made)).equals(bytes), `${length} bytes`);
+    }
   });
 }
+
+test('what is compressed in blocks is for other readers too, and hardly larger', async (t) => {
+  const made = await packed(text, 'gzip');
+  t.true(execFileSync('gzip', ['-dc'], { input: made, maxBuffer: 1 << 30 }).equals(text));
+  const bytes = readFileSync(process.execPath).subarray(0, 20 << 20);
+  t.true((await packed(bytes, 'gzip')).length < 1.01 * zlib.gzipSync(bytes).length);
+  t.true((await packed(bytes, 'zstd')).length < 1.03 * zlib.zstdCompressSync(bytes).length);
+});
+
+test('compress: a source that fails, a reader that stops', async (t) => {
+  async function* source(): AsyncGenerator<Uint8Array> {
+    yield text;
+    throw new Error('disk on fire');
+  }
+  for (const compression of ['gzip', 'zstd'] as const) {
+    await t.throwsAsync(
+      async () => {
+        for await (const _ of compress(source(), compression));
+      },
+      { message: 'disk on fire' },
+    );
+    for await (const _ of compress(pieces(text, 100_000), compression)) break;
+  }
+});

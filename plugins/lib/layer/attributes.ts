@@ -37,6 +37,14 @@ export interface Attributes {
   readonly mtimeNs: bigint;
 }
 
+/** What a file has from the moment it is made. */
+export interface Born {
+  readonly uid: number;
+  readonly gid: number;
+  /** The low twelve bits. */
+  readonly mode: number;
+}
+
 /** What a layer asked for and the process may not do, by kind, with the first name it happened to. */
 export class Omissions {
   readonly #first = new Map<string, ByteString>();
@@ -56,18 +64,25 @@ export function mayOmitDevice(error: unknown): boolean {
   return !may.device && isErrno(error, 'EPERM', 'EACCES');
 }
 
-/** Sets everything on the open regular file `fd`. */
-export function setOpenFile(fd: number, attributes: Attributes, name: ByteString, omissions: Omissions): void {
-  owner(() => fchownSync(fd, attributes.uid, attributes.gid), name, omissions);
+/** Sets everything on the open regular file `fd`. @param born what it has since it was made; absent: nothing is known */
+export function setOpenFile(
+  fd: number,
+  attributes: Attributes,
+  name: ByteString,
+  omissions: Omissions,
+  born?: Born,
+): void {
+  if (born?.uid !== attributes.uid || born.gid !== attributes.gid)
+    owner(() => fchownSync(fd, attributes.uid, attributes.gid), name, omissions);
   for (const [key, value] of attributes.xattrs) xattr(key, () => fsetxattr(fd, toPath(key), value), name, omissions);
-  fchmodSync(fd, reachable(attributes.mode, S_IRUSR, name, omissions));
+  if (born?.mode !== attributes.mode) fchmodSync(fd, reachable(attributes.mode, S_IRUSR, name, omissions));
   utimensat(fd, null, attributes.atimeNs, attributes.mtimeNs);
 }
 
 /**
  * Sets everything on the entry `name` of a held directory, whatever it is, never through a symbolic link.
- * @param existing what a hard link has joined: if it has the right owner already, chown is left out, since it would take the capabilities that its first
- * entry brought and that entries for further links often do not repeat
+ * @param known what it has already. For what a hard link has joined it matters beyond the time it takes: chown would take the capabilities that the
+ * file's first entry brought and that entries for further links often do not repeat. So no mode is given there.
  */
 export function setEntry(
   dirfd: number,
@@ -75,10 +90,34 @@ export function setEntry(
   attributes: Attributes,
   isSymlink: boolean,
   omissions: Omissions,
-  existing?: { readonly uid: number; readonly gid: number },
+  known?: { readonly uid: number; readonly gid: number; readonly born?: number },
 ): void {
   const path = toPath(name);
-  if (existing?.uid !== attributes.uid || existing.gid !== attributes.gid) {
+  setOwnerAndMode(dirfd, path, attributes, isSymlink, omissions, name, known);
+  utimensat(dirfd, path, attributes.atimeNs, attributes.mtimeNs);
+}
+
+/** As `setEntry` for a directory, but its times: what is written into it later changes them, so they are set at the end. */
+export function setDirectory(
+  dirfd: number,
+  name: ByteString,
+  attributes: Attributes,
+  omissions: Omissions,
+  known?: { readonly uid: number; readonly gid: number; readonly born?: number },
+): void {
+  setOwnerAndMode(dirfd, toPath(name), attributes, false, omissions, name, known);
+}
+
+function setOwnerAndMode(
+  dirfd: number,
+  path: string | Uint8Array,
+  attributes: Attributes,
+  isSymlink: boolean,
+  omissions: Omissions,
+  name: ByteString,
+  known: { readonly uid: number; readonly gid: number; readonly born?: number } | undefined,
+): void {
+  if (known?.uid !== attributes.uid || known.gid !== attributes.gid) {
     owner(() => fchownat(dirfd, path, attributes.uid, attributes.gid), name, omissions);
   }
   if (attributes.xattrs.size > 0) {
@@ -86,8 +125,8 @@ export function setEntry(
     for (const [key, value] of attributes.xattrs)
       xattr(key, () => lsetxattr(full, toPath(key), value), name, omissions);
   }
-  if (!isSymlink) fchmodat(dirfd, path, entryMode(dirfd, path, attributes.mode, name, omissions));
-  utimensat(dirfd, path, attributes.atimeNs, attributes.mtimeNs);
+  if (!isSymlink && known?.born !== attributes.mode)
+    fchmodat(dirfd, path, entryMode(dirfd, path, attributes.mode, name, omissions));
 }
 
 function entryMode(

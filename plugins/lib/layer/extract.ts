@@ -10,7 +10,7 @@
  * Everything is synchronous: this runs in a pool thread.
  */
 
-import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs';
+import { constants } from 'node:fs';
 import type { Failure } from 'troupe/plugin';
 import {
   type FileStatus,
@@ -23,16 +23,19 @@ import {
   openat,
   symlinkat,
   tryFstatat,
+  tryMkdirat,
   unlinkat,
 } from 'troupe/sys';
 import type { TarHeader } from '../tar/format.ts';
 import type { TarEvents } from '../tar/reader.ts';
-import { mayOmitDevice, Omissions, setDirectoryTimes, setEntry, setOpenFile } from './attributes.ts';
+import { type Attributes, mayOmitDevice, Omissions, setDirectory, setDirectoryTimes, setEntry } from './attributes.ts';
+import { Birth } from './birth.ts';
 import { copyUp } from './copyup.ts';
 import { entryProblem, wantedAttributes } from './entry.ts';
 import { entryFailure, invalidEntry } from './failure.ts';
 import { isWhiteout, type LowerLayers } from './lower.ts';
 import { type ByteString, cleanComponents, join, quote, toByteString, toPath } from './name.ts';
+import { OpenFile } from './open-file.ts';
 import { OwnPaths } from './own.ts';
 import { removeTree } from './remove.ts';
 import { type Directory, DirectoryTree } from './tree.ts';
@@ -68,6 +71,8 @@ export interface ExtractOptions {
   readonly subject?: string;
   /** Overlay: the layers below. Without them, what depends on them is left to `completeLayer`, as `Applied.deferred` tells. */
   readonly lower?: LowerLayers;
+  /** The thread's umask is 0, so that files have the mode that they are made with. */
+  readonly exactModes?: boolean;
 }
 
 export interface Extracted {
@@ -79,12 +84,6 @@ export interface Extracted {
   readonly omitted: readonly string[];
 }
 
-interface OpenFile {
-  readonly fd: number;
-  readonly header: TarHeader;
-  readonly path: ByteString;
-}
-
 export class Extractor implements TarEvents {
   readonly #root: number;
   readonly #subject: string;
@@ -93,6 +92,7 @@ export class Extractor implements TarEvents {
   readonly #omissions = new Omissions();
   readonly #tree: DirectoryTree;
   readonly #own: OwnPaths;
+  readonly #birth: Birth;
   readonly #whiteouts: Whiteouts;
   readonly #directoryTimes = new Map<ByteString, { atimeNs: bigint; mtimeNs: bigint }>();
   /** Path → whether an entry listed it afterwards. */
@@ -109,6 +109,7 @@ export class Extractor implements TarEvents {
     this.#overlay = options.mode === 'overlay';
     this.#lower = options.lower;
     this.#own = new OwnPaths(root);
+    this.#birth = new Birth(root, options.exactModes === true && this.#own.everything);
     this.#tree = new DirectoryTree({
       root,
       subject: this.#subject,
@@ -118,7 +119,10 @@ export class Extractor implements TarEvents {
       onImplied: (path, copied, hidden) => {
         this.#own.add(path);
         if (!hidden) this.#implied.set(path, false);
-        if (copied !== undefined) this.#directoryTimes.set(path, copied);
+        if (copied === undefined) return;
+        this.#directoryTimes.set(path, copied);
+        // With whatever the lower one has.
+        this.#birth.end();
       },
     });
     this.#whiteouts = new Whiteouts(this.#tree, this.#own, this.#overlay);
@@ -139,12 +143,7 @@ export class Extractor implements TarEvents {
     const file = this.#file;
     if (file === undefined) return;
     try {
-      let at = file.header.sparse === undefined ? null : position;
-      for (let done = 0; done < bytes.length; ) {
-        const written = writeSync(file.fd, bytes, done, bytes.length - done, at);
-        done += written;
-        if (at !== null) at += written;
-      }
+      file.write(bytes, position);
     } catch (error) {
       throw entryFailure(this.#subject, file.path, error);
     }
@@ -155,12 +154,9 @@ export class Extractor implements TarEvents {
     if (file === undefined) return;
     this.#file = undefined;
     try {
-      if (file.header.sparse !== undefined) ftruncateSync(file.fd, file.header.size);
-      setOpenFile(file.fd, wantedAttributes(file.header), file.path, this.#omissions);
+      file.finish(this.#omissions);
     } catch (error) {
       throw entryFailure(this.#subject, file.path, error);
-    } finally {
-      closeSync(file.fd);
     }
   }
 
@@ -191,7 +187,7 @@ export class Extractor implements TarEvents {
 
   /** Lets go of every descriptor; after a failure call this instead of `finish`. */
   close(): void {
-    if (this.#file !== undefined) closeSync(this.#file.fd);
+    this.#file?.close();
     this.#file = undefined;
     this.#tree.close();
   }
@@ -226,8 +222,10 @@ export class Extractor implements TarEvents {
     switch (header.type) {
       case 'file': {
         const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-        const fd = this.#replacing(directory, name, (dirfd) => openat(dirfd, toPath(name), flags, 0o600));
-        this.#file = { fd, header, path };
+        const born = this.#birth.of(header.mode);
+        const mode = this.#birth.mode(header.mode, 0o600);
+        const fd = this.#replacing(directory, name, (dirfd) => openat(dirfd, toPath(name), flags, mode));
+        this.#file = new OpenFile(fd, header, path, this.#birth.look(born, fd));
         this.#files++;
         return;
       }
@@ -255,23 +253,29 @@ export class Extractor implements TarEvents {
   }
 
   #makeDirectory(header: TarHeader, directory: Directory, name: ByteString, path: ByteString): void {
-    const dirfd = this.#tree.descriptor(directory);
-    try {
-      mkdirat(dirfd, toPath(name), 0o700);
-    } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw error;
-      const existing = fstatat(dirfd, toPath(name));
-      if (existing.kind !== 'directory') {
-        this.#remove(directory, name, existing);
-        mkdirat(this.#tree.descriptor(directory), toPath(name), 0o700);
-        // What it replaces hid the lower layers' directory of this name, and so must it.
-        if (this.#overlay) setOpaque(this.#tree.descriptor(directory), name);
-      }
-    }
     const wanted = wantedAttributes(header);
-    setEntry(this.#tree.descriptor(directory), name, wanted, false, this.#omissions);
+    const dirfd = this.#tree.descriptor(directory);
+    const born = this.#birth.of(wanted.mode);
+    const mode = this.#birth.mode(wanted.mode, 0o700);
+    this.#birth.directory(wanted);
+    if (tryMkdirat(dirfd, toPath(name), mode)) {
+      setDirectory(dirfd, name, wanted, this.#omissions, born && { ...born, born: born.mode });
+    } else {
+      this.#replaceByDirectory(directory, name, wanted);
+    }
     this.#directoryTimes.set(path, wanted);
     if (this.#implied.has(path)) this.#implied.set(path, true);
+  }
+
+  #replaceByDirectory(directory: Directory, name: ByteString, wanted: Attributes): void {
+    const existing = fstatat(this.#tree.descriptor(directory), toPath(name));
+    if (existing.kind !== 'directory') {
+      this.#remove(directory, name, existing);
+      mkdirat(this.#tree.descriptor(directory), toPath(name), 0o700);
+      // What it replaces hid the lower layers' directory of this name, and so must it.
+      if (this.#overlay) setOpaque(this.#tree.descriptor(directory), name);
+    }
+    setDirectory(this.#tree.descriptor(directory), name, wanted, this.#omissions);
   }
 
   #makeDevice(header: TarHeader, directory: Directory, name: ByteString): void {

@@ -11,6 +11,7 @@ export interface SinkOptions {
   readonly subject: string;
   readonly mode: LayerMode;
   readonly lower?: LowerLayers;
+  readonly exactModes?: boolean;
   readonly limits?: Partial<TarLimits>;
   /** Uncompressed bytes beyond which the layer is refused; 0 or absent: no limit. */
   readonly maxBytes?: number;
@@ -41,9 +42,9 @@ export class LayerSink {
 
   /** @param root a descriptor of the directory; it stays the caller's */
   constructor(root: number, options: SinkOptions) {
-    const { mode, subject, lower, limits } = options;
+    const { mode, subject, lower, limits, exactModes = false } = options;
     this.#options = options;
-    this.#extractor = new Extractor(root, { mode, subject, ...(lower === undefined ? {} : { lower }) });
+    this.#extractor = new Extractor(root, { mode, subject, exactModes, ...(lower === undefined ? {} : { lower }) });
     this.#reader = new TarReader(this.#extractor, subject, limits);
   }
 

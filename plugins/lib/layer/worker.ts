@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { Failure, failpoint } from 'troupe/plugin';
-import { setThreadPriority, syncfs, threadPriority } from 'troupe/sys';
+import { setThreadPriority, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
 import { applyBlob } from './apply.ts';
 import { assistFeed } from './assist.ts';
@@ -37,10 +37,25 @@ const CHUNK = 1 << 20;
 /** Headers are small: they go to the compressor a few hundred at a time. */
 const BLOCK = 1 << 18;
 
+const exactModes = ownUmask();
+
 if (!isMainThread) setThreadPriority(Math.min(threadPriority() + NICE, 19));
 
 export function apply(task: ApplyTask): Promise<Outcome<ApplyResult>> {
   return outcome(() => runApply(task));
+}
+
+/** This thread starts neither processes nor threads, which would inherit it. */
+function ownUmask(): boolean {
+  if (isMainThread) return false;
+  try {
+    unshareFs();
+    umask(0);
+    return true;
+  } catch {
+    // A sandbox that forbids it: modes are set one by one.
+    return false;
+  }
 }
 
 /** For as long as it is of use. */
@@ -122,6 +137,7 @@ function applyTo(
       mode: lower !== undefined || task.detached === true ? ('overlay' as const) : ('apply' as const),
       ...(lower === undefined ? {} : { lower: new LowerLayers(below) }),
       algorithm,
+      exactModes,
       inflate: task.inflate,
       memory: new FeedMemory(task.memory),
       cancel: new Int32Array(task.control, 0, 1),
