@@ -114,3 +114,20 @@ test('what is wrong is named, with what was probably meant', (t) => {
   t.is(usage(['--__proto__', 'x']), 'unknown flag --__proto__');
   t.is(usage(['constructor']), 'unknown command "constructor"');
 });
+
+test('registry test and content verify', (t) => {
+  t.deepEqual(parseArguments(['registry', 'test', '--plain-http', '--hosts-dir', '/certs', 'a.test/b:1', '-a', '/s']), {
+    command: 'registry test',
+    flags: { address: '/s' },
+    reference: 'a.test/b:1',
+    plainHttp: true,
+    hostsDir: '/certs',
+  });
+  t.deepEqual(parseArguments(['content', 'verify', '--drop']), { command: 'content verify', flags: {}, drop: true });
+  const wrong = (...argv: string[]) => (parseArguments(argv) as { message?: string }).message ?? '';
+  t.regex(wrong('registry', 'test'), /needs one reference/);
+  t.regex(wrong('registry', 'tset', 'x'), /unknown command "registry tset" \(did you mean "test"/);
+  t.regex(wrong('content', 'verify', 'x'), /takes no argument, and got "x"/);
+  t.is(wrong('plan', '--drop'), '--drop belongs to content verify');
+  t.is(wrong('plan', '--hosts-dir', 'x'), '--hosts-dir belongs to registry test');
+});

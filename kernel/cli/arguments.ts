@@ -56,12 +56,20 @@ export type Invocation =
       readonly flags: GlobalFlags;
     }
   | { readonly command: 'config explain'; readonly flags: GlobalFlags; readonly key: string }
+  | {
+      readonly command: 'registry test';
+      readonly flags: GlobalFlags;
+      readonly reference: string;
+      readonly plainHttp: boolean;
+      readonly hostsDir: string;
+    }
+  | { readonly command: 'content verify'; readonly flags: GlobalFlags; readonly drop: boolean }
   | { readonly command: 'version' }
   | { readonly command: 'help'; readonly topic: string }
   | { readonly command: 'usage error'; readonly message: string };
 
 /** Long name → the field it fills. */
-type ValueName = keyof GlobalFlags | 'namespace' | 'topic' | 'seconds' | 'output';
+type ValueName = keyof GlobalFlags | 'namespace' | 'topic' | 'seconds' | 'output' | 'hostsDir';
 
 const valueFlags: Readonly<Record<string, ValueName>> = {
   config: 'config',
@@ -73,6 +81,7 @@ const valueFlags: Readonly<Record<string, ValueName>> = {
   topic: 'topic',
   seconds: 'seconds',
   output: 'output',
+  'hosts-dir': 'hostsDir',
 };
 const shortFlags: Readonly<Record<string, string>> = {
   c: 'config',
@@ -82,8 +91,8 @@ const shortFlags: Readonly<Record<string, string>> = {
   v: 'version',
   o: 'output',
 };
-const switches = ['help', 'version', 'json', 'force', 'dry-run', 'watch'];
-const commands = ['publish', 'oci-hook', 'plan', 'plugins', 'config', 'help'];
+const switches = ['help', 'version', 'json', 'force', 'dry-run', 'watch', 'plain-http', 'drop'];
+const commands = ['publish', 'oci-hook', 'plan', 'plugins', 'registry', 'content', 'config', 'help'];
 const configCommands = ['default', 'dump', 'migrate', 'check', 'explain', 'reload'];
 
 /** Flags that are not for every command, with the commands they belong to. */
@@ -96,6 +105,9 @@ const owners: Readonly<Record<string, readonly string[]>> = {
   output: ['plugins profile'],
   'dry-run': ['config reload'],
   watch: [''],
+  'plain-http': ['registry test'],
+  hostsDir: ['registry test'],
+  drop: ['content verify'],
 };
 
 type Values = { [K in ValueName]?: string };
@@ -140,7 +152,8 @@ export function parseArguments(argv: readonly string[]): Invocation {
   });
   if (stranger === undefined || parsed.command === 'usage error') return parsed;
   const owner = owners[stranger]!.map((each) => each || 'the daemon').join(', ');
-  return usage(`--${stranger} belongs to ${owner}`);
+  const flag = Object.keys(valueFlags).find((name) => valueFlags[name] === stranger) ?? stranger;
+  return usage(`--${flag} belongs to ${owner}`);
 }
 
 /** As it is written. */
@@ -154,7 +167,7 @@ function usage(message: string): Invocation {
 }
 
 function invocation(words: readonly string[], values: Values, on: ReadonlySet<string>): Invocation {
-  const { namespace, topic, seconds, output, ...flags } = values;
+  const { namespace, topic, seconds, output, hostsDir = '', ...flags } = values;
   const [command, ...rest] = words;
   switch (command) {
     case undefined:
@@ -169,6 +182,17 @@ function invocation(words: readonly string[], values: Values, on: ReadonlySet<st
       return rest.length > 0 ? usage(`plan takes no argument, and got "${rest[0]}"`) : { command, flags };
     case 'plugins':
       return pluginsInvocation(rest, flags, { seconds, output, json: on.has('json'), force: on.has('force') });
+    case 'registry':
+      if (rest.length === 0) return { command: 'help', topic: 'registry' };
+      if (rest[0] !== 'test') return usage(`unknown command "registry ${rest[0]}"${suggestion(rest[0]!, ['test'])}`);
+      if (rest.length !== 2)
+        return usage('registry test needs one reference, such as docker.io/library/busybox:latest');
+      return { command: 'registry test', flags, reference: rest[1]!, plainHttp: on.has('plain-http'), hostsDir };
+    case 'content':
+      if (rest.length === 0) return { command: 'help', topic: 'content' };
+      if (rest[0] !== 'verify') return usage(`unknown command "content ${rest[0]}"${suggestion(rest[0]!, ['verify'])}`);
+      if (rest.length > 1) return usage(`content verify takes no argument, and got "${rest[1]}"`);
+      return { command: 'content verify', flags, drop: on.has('drop') };
     case 'config':
       return configInvocation(rest, flags, on.has('dry-run'));
     case 'help':

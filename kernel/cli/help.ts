@@ -27,6 +27,8 @@ commands:
   config explain KEY      print what a key means, what it is set to and where
   config migrate          print the config file in the newest format
   config reload           have the daemon that runs read its config again; so does SIGHUP
+  registry test REF       resolve a reference as a pull would, and print every request on the way
+  content verify [--drop] hash every blob again and say which are damaged
   publish                 publish an event, read from stdin
   oci-hook -- CMD ARGS    run a command as OCI hook, with {{id}} and the like filled in
 
@@ -57,6 +59,20 @@ Reads the config and the manifests of all plugins and prints the order of starti
   migrate    the file named by --config in format version 3, from 1, 2 or 4; comments are lost
   explain    one key, such as grpc.address or plugins."io.containerd.gc.v1.scheduler".pause_threshold
   reload     the daemon that runs reads its config again: all of what changed is done, or nothing; --dry-run says what it would be
+`,
+  registry: `usage: trouped [--config FILE | --address SOCKET] registry test [--plain-http] [--hosts-dir DIR] REFERENCE
+
+Has the daemon resolve a reference with its own configuration, credentials and network, as a pull would. Prints the hosts that may be asked, each request with
+what it was for, its status, time and what came of it, and what the reference names. Nothing is stored. Exit 1 when it cannot be resolved.
+
+  --plain-http       hosts without a hosts.toml are spoken to without TLS
+  --hosts-dir DIR    in place of the config's directories with hosts.toml files
+`,
+  content: `usage: trouped [--config FILE | --address SOCKET] content verify [--drop]
+
+Has the daemon read every blob of every namespace and compare it with its digest, several at once, behind all other work. Exit 1 when one is damaged.
+
+  --drop    take damaged ones away, so that the next pull brings them anew
 `,
   publish: `usage: trouped --address SOCKET publish --namespace NS --topic TOPIC < ANY
 

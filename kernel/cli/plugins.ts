@@ -1,10 +1,11 @@
 /** `plugins …` and `config reload`: a client of troupe.kernel.v1 on the daemon's socket. */
 import { writeFileSync } from 'node:fs';
 import { KernelDefinition, type Transition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
-import { GrpcClient, typedClient } from '../front/client.ts';
+import { typedClient } from '../front/client.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { Client } from '../sdk/plugin.ts';
 import type { PluginsInvocation } from './arguments.ts';
+import { withDaemon } from './daemon-client.ts';
 import { pluginTable } from './plugin-table.ts';
 import type { ExitCode, Streams } from './run.ts';
 import { top } from './top.ts';
@@ -27,18 +28,8 @@ export async function reloadConfig(address: string, dryRun: boolean, streams: St
   return withKernel(address, (kernel) => reload(kernel, dryRun, streams));
 }
 
-/** @throws Failure Unavailable which names the socket when no daemon is there */
-async function withKernel(address: string, work: (kernel: KernelClient) => Promise<ExitCode>): Promise<ExitCode> {
-  const client = new GrpcClient(address);
-  try {
-    await client.ready(5000).catch((cause: unknown) => {
-      throw new Failure('Unavailable', `no daemon answers on ${address}: unavailable`, { cause });
-    });
-    return await work(typedClient(client, KernelDefinition));
-  } finally {
-    client.close();
-  }
-}
+const withKernel = (address: string, work: (kernel: KernelClient) => Promise<ExitCode>): Promise<ExitCode> =>
+  withDaemon(address, (client) => work(typedClient(client, KernelDefinition)));
 
 async function act(kernel: KernelClient, invocation: PluginsInvocation, streams: Streams): Promise<ExitCode> {
   const { action, ids, json } = invocation;

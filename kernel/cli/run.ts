@@ -67,6 +67,14 @@ async function dispatch(invocation: Exclude<Invocation, { command: 'daemon' }>, 
       const { pluginsCommand } = await import('./plugins.ts');
       return pluginsCommand(await addressOf(invocation.flags), invocation, streams);
     }
+    case 'registry test': {
+      const { testRegistry } = await import('./registry.ts');
+      return testRegistry(await addressOf(invocation.flags), invocation, streams);
+    }
+    case 'content verify': {
+      const { verifyContent } = await import('./content.ts');
+      return verifyContent(await addressOf(invocation.flags), invocation.drop, streams);
+    }
     case 'config reload': {
       const { reloadConfig } = await import('./plugins.ts');
       return reloadConfig(await addressOf(invocation.flags), invocation.dryRun, streams);

@@ -2,11 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { definePlugin } from 'troupe/plugin';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { VerificationDefinition } from 'troupe/proto/troupe/content/v1/verification.ts';
 import { RecordsDefinition } from 'troupe/proto/troupe/records/v1/records.ts';
 import { Disk } from './disk.ts';
 import { contentService } from './service.ts';
 import { type SharingPolicy, Store } from './store.ts';
 import { Trash } from './trash.ts';
+import { verificationService } from './verification.ts';
 import { Writers } from './writers.ts';
 
 interface Config {
@@ -42,7 +44,10 @@ export default definePlugin<Config, State>({
     };
 
     return {
-      serve: { [ContentDefinition.fullName]: contentService(store, disk, writers) },
+      serve: {
+        [ContentDefinition.fullName]: contentService(store, disk, writers),
+        [VerificationDefinition.fullName]: verificationService(store, disk),
+      },
       async activate(state) {
         active = new AbortController();
         const signal = AbortSignal.any([active.signal, ctx.signal]);

@@ -95,6 +95,13 @@ export class Store {
     return this.#records.get('SELECT 1 FROM content_blob WHERE digest = ? LIMIT 1', digest) !== undefined;
   }
 
+  /** Those that have it, in order. */
+  namespacesOf(digest: Digest): string[] {
+    return this.#records
+      .all<{ ns: string }>('SELECT ns FROM content_blob WHERE digest = ? ORDER BY ns', digest)
+      .map(({ ns }) => ns);
+  }
+
   /** All digests of all namespaces in order, after the given one. */
   digests(after: string, limit: number): { digest: Digest; size: bigint }[] {
     return this.#records

@@ -23,8 +23,8 @@ export function serveStreaming(open: OpenStreams): Service<typeof StreamingDefin
       const stream = open.open(namespace, id);
       try {
         endWith(call, stream);
-        yield opened;
         pump(messages, stream.fromClient);
+        yield opened;
         yield* stream.toClient;
       } finally {
         open.close(namespace, id);
@@ -42,9 +42,8 @@ export function serveStreams(open: OpenStreams): Service<typeof StreamsDefinitio
       const stream = open.take(namespace, idOf(await messages.next()));
       try {
         endWith(call, stream);
-        // Nobody waits for this answer but the first of the client's messages: it says that the stream is taken.
-        yield opened;
         pump(messages, stream.toClient);
+        yield opened;
         yield* stream.fromClient;
         // The client has nothing more to say; what is said to it goes on until the plugin ends its side.
         yield { typeUrl: End.$type, value: new Uint8Array(0) };

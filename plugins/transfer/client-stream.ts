@@ -17,7 +17,7 @@ interface Named<T> {
 }
 
 /** Credit for the client, bytes: containerd gives 64 KiB, and its clients send as much as they may in pieces of 32 KiB. */
-const window = 4 << 20;
+const window = 2 << 20;
 /** Most bytes of one message to a client that reads an archive; one of containerd's gives credit for 64 KiB at a time, and never gets more. */
 const piece = 1 << 20;
 

@@ -19,7 +19,7 @@ export interface Target {
 }
 
 /** Bytes of one message. Larger ones wait for all of their bytes at each hop, smaller ones pay for the hop more often. */
-const messageBytes = 1 << 20;
+const messageBytes = 512 << 10;
 /** Messages that have no answer yet. */
 const ahead = 3;
 
