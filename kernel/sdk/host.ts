@@ -235,6 +235,7 @@ export class PluginHost {
       exclusive: (name, work, signal) => exclusive(name, work, signal),
       busy: (what, limitMs, work) => this.#thread.page.busy(what, limitMs, work),
       spawn: (file, args, options: SpawnOptions = {}) => this.#spawn(file, args, options),
+      started: (pid, exited) => this.#started(pid, exited),
     };
   }
 
@@ -266,11 +267,14 @@ export class PluginHost {
     // Few plugins start processes, and the module takes 0.7 MB in each worker that has it.
     const child = process.getBuiltinModule('node:child_process').spawn(file, args, options);
     const { pid } = child;
-    if (pid !== undefined) {
-      this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: true });
-      child.once('exit', () => this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: false }));
-    }
+    if (pid !== undefined) this.#started(pid, new Promise((resolve) => child.once('exit', resolve)));
     return child;
+  }
+
+  #started(pid: number, exited: Promise<unknown>): void {
+    this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: true });
+    const ended = () => this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: false });
+    exited.then(ended, ended);
   }
 }
 

@@ -44,12 +44,14 @@ export class Watch {
   readonly #clock: Clock;
   readonly #seen = new WeakMap<WorkerHandle, Seen>();
   #cancel: (() => void) | undefined;
+  #lookedAt: number;
 
   constructor(handles: () => Iterable<WorkerHandle>, limits: WatchLimits, events: WatchEvents, clock: Clock) {
     this.#handles = handles;
     this.#limits = limits;
     this.#events = events;
     this.#clock = clock;
+    this.#lookedAt = clock.now();
   }
 
   start(): void {
@@ -77,10 +79,13 @@ export class Watch {
   /** One look at all of them. */
   look(): void {
     const now = this.#clock.now();
-    for (const handle of this.#handles()) if (!handle.gone) this.#lookAt(handle, now);
+    // What this thread was late by, the machine was too busy for, or asleep: the workers cannot be blamed for that time.
+    const late = Math.max(0, now - this.#lookedAt - 2 * lookMs);
+    this.#lookedAt = now;
+    for (const handle of this.#handles()) if (!handle.gone) this.#lookAt(handle, now, late);
   }
 
-  #lookAt(handle: WorkerHandle, now: number): void {
+  #lookAt(handle: WorkerHandle, now: number, late: number): void {
     const { beats, taken, waiting, busy } = look(handle.page);
     let seen = this.#seen.get(handle);
     if (seen === undefined) {
@@ -92,6 +97,7 @@ export class Watch {
       };
       this.#seen.set(handle, seen);
     }
+    for (const sign of ['turning', 'taking'] as const) seen.wellAt[sign] = Math.min(now, seen.wellAt[sign] + late);
     // One that has not beaten yet is still loading: its start deadline covers that. One that is busy has said for how long.
     const excused = beats === 0 || (busy !== undefined && now < busy.until);
     const turning = beats !== seen.counts.turning;

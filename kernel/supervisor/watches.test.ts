@@ -5,6 +5,7 @@ import { ControlPage } from '../sdk/control-page.ts';
 import { dice, type FakeWorker, manifest, settled, useFakes } from './fake-workers.ts';
 import { Links, type Party } from './links.ts';
 import { intervalOf } from './memory-watch.ts';
+import { Watch } from './watch.ts';
 
 class Caller implements Party {
   readonly id: string;
@@ -92,9 +93,43 @@ test('B11 a worker whose loop stands still is told of after a second, and ended 
   t.false(stuck.gone);
   await clock.advance(9000);
   t.true(stuck.gone);
-  await clock.advance(1000);
+  for (let tries = 0; tries < 20 && supervisor.unit('a.v1.stuck').state !== 'ready'; tries++) await clock.advance(100);
   t.is(supervisor.unit('a.v1.stuck').state, 'ready');
   t.is(supervisor.unit('a.v1.stuck').generation, 2);
+});
+
+test('B11 time in which the watch itself did not run, on a machine that is too busy or that slept, is nobody’s fault', async (t) => {
+  const { worker, supervisor } = useFakes(t, [manifest('a.v1.fine')], undefined, { unresponsiveMs: 0, killMs: 0 });
+  await supervisor.boot();
+  const fine = worker('a.v1.fine');
+  let now = 0;
+  const told: string[] = [];
+  const watch = new Watch(
+    () => [fine],
+    limits,
+    {
+      unresponsive: (_handle, silentMs) => told.push(`unresponsive ${silentMs}`),
+      responsive: () => told.push('responsive'),
+      kill: () => told.push('kill'),
+    },
+    { now: () => now, after: () => () => {} },
+  );
+  const lookAfter = (ms: number) => {
+    now += ms;
+    watch.look();
+  };
+  fine.beat();
+  lookAfter(250);
+  for (let count = 0; count < 20; count++) lookAfter(20_000 * (count % 2));
+  t.deepEqual(
+    told.filter((what) => what === 'kill'),
+    [],
+  );
+  fine.beat();
+  lookAfter(250);
+  told.length = 0;
+  for (let count = 0; count < 41; count++) lookAfter(250);
+  t.deepEqual(told, ['unresponsive 1000', 'kill']);
 });
 
 test('B11 one that comes back is told of as well, and one that only waits is not taken for hanging', async (t) => {

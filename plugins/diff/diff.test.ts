@@ -26,6 +26,7 @@ import { lgetxattr, mount, mountinfo, unmountAll } from 'troupe/sys';
 import { inProcess } from '../../test/helpers/in-process.ts';
 import { lacking, rootTest } from '../../test/helpers/privilege.ts';
 import content from '../content/index.ts';
+import { engines } from '../lib/compression/decoder.ts';
 import { inventory } from '../lib/layer/inventory.ts';
 import { archive, entry } from '../lib/tar/craft.ts';
 import diff from './index.ts';
@@ -49,7 +50,10 @@ const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').upd
 /** Locks of refs are the whole process's, and tests run side by side in it. */
 let refs = 0;
 
-async function setUp(t: ExecutionContext, options: Partial<typeof config> = {}) {
+async function setUp(
+  t: ExecutionContext,
+  options: Partial<Omit<typeof config, 'inflate'>> & { readonly inflate?: 'auto' | 'zlib' } = {},
+) {
   const daemon = inProcess(t, 'content', 'leases');
   await daemon.add(content, { id: contentId, prefix: 'content', config: { content_sharing_policy: 'shared' } });
   const plugin = await daemon.add(diff, { id, config: { ...config, ...options } });
@@ -116,6 +120,33 @@ for (const [name, bytes, mediaType] of [
     t.deepEqual(applied, { mediaType: TAR, digest: sha256(layer), size: BigInt(layer.length), annotations: {} });
     t.is(readFileSync(join(root, 'etc/hostname'), 'utf8'), 'troupe');
     t.deepEqual(readdirSync(root), ['etc']);
+  });
+}
+
+for (const inflate of ['auto', 'zlib'] as const) {
+  test(`apply: by whatever inflates (${inflate}), the same files and the same words`, async (t) => {
+    const { client, store, directory, plugin } = await setUp(t, { inflate });
+    const large = archive(...Array.from({ length: 30 }, (_, i) => entry({ name: `f${i}`, body: 'x'.repeat(1 << 18) })));
+    for (const [mediaType, bytes] of [
+      [GZIP, gzipSync(large)],
+      [`${TAR}+zstd`, zstdCompressSync(large)],
+    ] as const) {
+      const root = directory(`root-${bytes.length}`);
+      const digest = await store(bytes);
+      const { applied } = await client.apply({ diff: { mediaType, digest }, mounts: [bind(root)] });
+      t.is(applied?.digest, sha256(large));
+      t.is(readdirSync(root).length, 30);
+      const cut = await store(bytes.subarray(0, -6));
+      const work = client.apply({ diff: { mediaType, digest: cut }, mounts: [bind(directory('cut'))] });
+      await refusal(
+        t,
+        work,
+        'InvalidArgument',
+        /^layer sha256:.*: (gzip|zstd): unexpected end of file: invalid argument$/,
+      );
+    }
+    const said = plugin.log.find(({ message }) => message === 'what layers are inflated by');
+    t.deepEqual(said?.fields, engines(inflate));
   });
 }
 

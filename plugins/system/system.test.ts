@@ -88,6 +88,15 @@ test('plugins are listed under every URI that they answer to', async (t) => {
   t.deepEqual(opt?.exports, { path: '/opt/x' });
 });
 
+test('the differ tells what inflates its layers', async (t) => {
+  const { introspection } = await setUp(t, [
+    Plugin.fromPartial({ id: 'io.containerd.differ.v1.walking', state: 'ready' }),
+  ]);
+  const [differ] = (await introspection.plugins({})).plugins;
+  t.true(['isa-l', 'node:zlib'].includes(differ!.exports.gzip!));
+  t.true(['zstd', 'node:zlib'].includes(differ!.exports.zstd!));
+});
+
 test('plugins are filtered by type and id', async (t) => {
   const { introspection } = await setUp(t, [overlayfs, images]);
   const ids = async (...filters: string[]) => (await introspection.plugins({ filters })).plugins.map(({ id }) => id);

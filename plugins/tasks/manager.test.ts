@@ -312,7 +312,12 @@ real(
     const binary = resolveShimBinary('io.containerd.runc.v2', process.env.PATH ?? '', '/bin/false');
     await bundle.writeBinary(binary);
     mkfifo(join(bundle.path, 'log'), 0o700);
-    await startShim(rig.host, { namespace: ns, id: 'leaked', bundle: bundle.path, binary }, new Uint8Array(0));
+    const started: { pid: number; exited: Promise<unknown> }[] = [];
+    const host = { ...rig.host, started: (pid: number, exited: Promise<unknown>) => started.push({ pid, exited }) };
+    await startShim(host, { namespace: ns, id: 'leaked', bundle: bundle.path, binary }, new Uint8Array(0));
+    // The kernel has to know of it: when this thread dies, nobody else waits for the child.
+    t.is(started.length, 1);
+    await started[0]?.exited;
     t.is(shimsOf(rig.host.daemon.address).length, 1);
     const manager = start(t, rig);
     await manager.loaded();

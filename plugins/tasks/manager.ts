@@ -184,9 +184,13 @@ export class TaskManager {
       if (!Failure.is(error, 'NotFound')) throw error;
       failure = error;
     }
-    failpoint('tasks.shim.deleted');
     const delivered = reply === undefined ? undefined : this.exits.delivered(task, reply);
-    await this.#retire(task);
+    try {
+      failpoint('tasks.shim.deleted');
+    } finally {
+      // Its shim does not have it any more, and nobody would ask for it again.
+      await this.#retire(task);
+    }
     await delivered;
     if (failure !== undefined) throw failure;
     return reply;
@@ -232,16 +236,21 @@ export class TaskManager {
     task.condition = 'gone';
     if (!this.#shared(task)) await endShim(this.#host, task);
     const exit = await cleanAfterShim(this.#host, task);
-    failpoint('tasks.shim.cleaned');
-    await this.#forget(task, exit);
-    failpoint('tasks.exit.publish');
-    if (exit === undefined) return;
-    await this.exits.publish(task, exit);
     try {
+      failpoint('tasks.shim.cleaned');
+    } catch (error) {
+      // One that is gone and not forgotten would keep its name until the next start.
+      this.#host.log.error('cleaning up failed', { namespace, id, error: Failure.from(error).message });
+    }
+    await this.#forget(task, exit);
+    try {
+      failpoint('tasks.exit.publish');
+      if (exit === undefined) return;
+      await this.exits.publish(task, exit);
       const { pid, exitStatus, exitedAt } = exit;
       await this.#host.publishDelete(namespace, { containerId: id, id: '', pid, exitStatus, exitedAt });
     } catch (error) {
-      this.#host.log.error('deletion not published', { namespace, id, error: Failure.from(error).message });
+      this.#host.log.error('end not published', { namespace, id, error: Failure.from(error).message });
     }
   }
 

@@ -120,6 +120,7 @@ function start(host: TasksHost, { binary, args, cwd, env, stdin = new Uint8Array
   const environment = { ...process.env, ...env };
   if (canLaunch && stdin.length <= maxInputBytes) {
     const { pid, stdout, stderr, exited } = launch(binary, args, { cwd, env: environment, stdin });
+    host.started(pid, exited);
     const ended = exited.then(({ code, signal }) => ({ code: code ?? null, signal: signalName(signal) }));
     return { pid, stdout, stderr, exited: ended };
   }

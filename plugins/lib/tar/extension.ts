@@ -149,10 +149,18 @@ export class Extensions {
       throw new Malformed(`link target of ${decoded.linkName.length} bytes is too long`);
     }
     if (decoded.size < 0) throw new Malformed('size is negative');
-    for (const field of ['size', 'mode', 'uid', 'gid', 'devMajor', 'devMinor'] as const) {
-      if (!Number.isSafeInteger(decoded[field])) throw new Malformed(`header field ${field} is out of range`);
-    }
+    const { size, mode, uid, gid, devMajor, devMinor } = decoded;
+    requireSafe('size', size);
+    requireSafe('mode', mode);
+    requireSafe('uid', uid);
+    requireSafe('gid', gid);
+    requireSafe('devMajor', devMajor);
+    requireSafe('devMinor', devMinor);
   }
+}
+
+function requireSafe(field: string, value: number): void {
+  if (!Number.isSafeInteger(value)) throw new Malformed(`header field ${field} is out of range`);
 }
 
 function layOver(decoded: BlockFields, records: ReadonlyMap<string, Buffer>): void {
