@@ -93,7 +93,7 @@ test('a hundred large payloads at once do not wait for slab slots', async (t) =>
   }
 });
 
-test('a failure keeps its class, text and details', async (t) => {
+test('B30 a failure keeps its class, text and details', async (t) => {
   const { caller } = pair(t, (call) =>
     call.fail(new Failure('NotFound', 'x: not found', { details: Uint8Array.of(9) })),
   );
@@ -102,7 +102,7 @@ test('a failure keeps its class, text and details', async (t) => {
   t.is(await port.ended, 'fail NotFound x: not found');
 });
 
-test('a sender stops at the window and goes on when the receiver has consumed', async (t) => {
+test('B28 a sender stops at the window and goes on when the receiver has consumed', async (t) => {
   const incoming = Promise.withResolvers<IncomingCall>();
   const { caller } = pair(t, (call) => incoming.resolve(call));
   const { sink, heard, messages } = recorder();
@@ -156,7 +156,7 @@ test('what was answered before the death is still delivered', async (t) => {
   t.deepEqual(messages, [Uint8Array.of(7)]);
 });
 
-test('a cancel reaches the call, and one that overtakes it keeps it from running', async (t) => {
+test('B24 a cancel reaches the call, and one that overtakes it keeps it from running', async (t) => {
   const cancelled: string[] = [];
   const ran: string[] = [];
   const { caller, callee } = pair(t, (call) => {
@@ -193,7 +193,7 @@ test('a refused call is told so, a moved stream keeps its last cursor', async (t
   t.deepEqual(moved.heard, ['41']);
 });
 
-test('bytes that are no frames close the link and nothing else', async (t) => {
+test('B7 bytes that are no frames close the link and nothing else', async (t) => {
   const { caller, ports } = pair(t, () => {});
   const { sink, ended } = recorder();
   caller.open('m', meta, undefined, complete, sink);

@@ -170,7 +170,7 @@ test.serial(
   },
 );
 
-test.serial('a deadline ends a call on both sides', async (t) => {
+test.serial('B23 a deadline ends a call on both sides', async (t) => {
   await withRig(async (rig, client) => {
     const error = await fails(unary(client, 'Hang', Buffer.alloc(0), new MetadataClass(), Date.now() + 50));
     t.is(error.code, 4);
@@ -179,7 +179,7 @@ test.serial('a deadline ends a call on both sides', async (t) => {
   });
 });
 
-test.serial('cancellation reaches the handler', async (t) => {
+test.serial('B24 cancellation reaches the handler', async (t) => {
   await withRig(async (rig, client) => {
     const error = fails(
       new Promise((_, reject) => {
@@ -193,7 +193,7 @@ test.serial('cancellation reaches the handler', async (t) => {
   });
 });
 
-test.serial('a client that vanishes cancels all its calls', async (t) => {
+test.serial('B24 a client that vanishes cancels all its calls', async (t) => {
   await withRig(async (rig, client) => {
     const calls = Array.from({ length: 500 }, () => fails(unary(client, 'Hang', Buffer.alloc(0))));
     await until(() => rig.seen.running === 500, 'all run');
@@ -242,7 +242,7 @@ test.serial('server stream: every message in order, across windows', async (t) =
   });
 });
 
-test.serial('a client that does not read stops its producer, and others go on', async (t) => {
+test.serial('B28 a client that does not read stops its producer, and others go on', async (t) => {
   await withRig(async (rig, client) => {
     // grpc-js reads on whether it is asked or not; a bare HTTP/2 client does not.
     const session = http2.connect('http://localhost', { createConnection: () => connect(rig.address) });
@@ -286,7 +286,7 @@ test.serial('client stream: the sum of what was sent', async (t) => {
   });
 });
 
-test.serial('a plugin that does not take its messages stops the client, and loses nothing', async (t) => {
+test.serial('B28 a plugin that does not take its messages stops the client, and loses nothing', async (t) => {
   await withRig(async (rig, client) => {
     let written = 0;
     const sum = new Promise<Buffer>((resolve, reject) => {
@@ -356,7 +356,7 @@ test.serial('memory of one connection is bounded: what is beyond fails, the rest
   );
 });
 
-test.serial('calls of a plugin that is still starting wait for it, whatever their kind', async (t) => {
+test.serial('B4 calls of a plugin that is still starting wait for it, whatever their kind', async (t) => {
   const rig = await openRig({}, true);
   const client = channel(rig);
   const one = unary(client, 'Unary', Buffer.from('early'));

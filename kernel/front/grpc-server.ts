@@ -19,6 +19,8 @@ import { unknownTally } from './tally.ts';
 /** A client that connects has this long for its first call. */
 const firstRequestMs = 30_000;
 const stallCheckTicks = 5;
+/** What clients have sent before they have read that they should leave is taken for so long. */
+const leaveMs = 1000;
 
 const httpBlocks = {
   '405': headerBlock([
@@ -40,6 +42,7 @@ export class GrpcServer {
   readonly #limits: FrontLimits;
   readonly #log: Log;
   readonly #budget: MemoryBudget;
+  #emptied = () => {};
   readonly #connections = new Set<Connection>();
   readonly #brief = new Set<GrpcCall>();
   readonly #counts = { unix: 0, tcp: 0 };
@@ -91,6 +94,7 @@ export class GrpcServer {
       request: (stream, block) => this.#request(connection, stream, block),
       closed: (reason) => {
         this.#connections.delete(connection);
+        if (this.#connections.size === 0) this.#emptied();
         this.#counts[peer.kind] -= 1;
         if (reason !== undefined) this.#log.warn('connection closed', { reason, ...peer.describe() });
       },
@@ -109,6 +113,17 @@ export class GrpcServer {
       else if (http2.requests === 0 && now - openedAt >= firstRequestMs) http2.drain();
       else if (this.#ticks % stallCheckTicks === 0) for (const call of receiving) call.checkStall(now);
     }
+  }
+
+  /**
+   * Another server takes what comes from now on: connections are asked to leave, and what runs on them goes on, however long it takes. Resolves when the last has gone.
+   */
+  async drained(): Promise<void> {
+    for (const { http2 } of this.#connections) http2.leave(leaveMs);
+    if (this.#connections.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+    });
   }
 
   /** No new calls. Brief ones that run have `graceMs` to end; streams, and calls that wait for something, end with their connections. */

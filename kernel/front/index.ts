@@ -2,7 +2,7 @@
 import type { Server as HttpServer } from 'node:http';
 import type { Socket } from 'node:net';
 import { KernelDefinition, type Plugin } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
-import type { Router } from '../bus/router.ts';
+import type { KernelContext } from '../sdk/host.ts';
 import { definePlugin, type PluginContext } from '../sdk/plugin.ts';
 import { peerCredentials, socketFd } from '../sys/index.ts';
 import type { FrontConfig } from './config.ts';
@@ -22,10 +22,12 @@ const stopMs = 1000;
 
 export default definePlugin<FrontConfig, FrontState>({
   start(ctx) {
-    const { router } = ctx as PluginContext<FrontConfig> & { router: Router };
+    const { router, drain } = ctx as PluginContext<FrontConfig> & Pick<KernelContext, 'router' | 'drain'>;
     const { config, log } = ctx;
     const methods = new MethodTable(router);
     const server = new GrpcServer(router, methods, config.limits, log);
+    // Connections and what runs on them stay with this generation; the next has its own. A socket cannot be handed over without what has been read of it.
+    drain(() => server.drained());
     const ttrpc = ttrpcEvents(router, log);
     const kernel = ctx.call(KernelDefinition);
     const plugins = async (): Promise<readonly Plugin[]> =>

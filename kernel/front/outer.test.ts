@@ -62,6 +62,7 @@ async function run(t: ExecutionContext, config: Partial<FrontConfig> = {}): Prom
     const instance = await front.start({
       config: complete,
       router: rig.router,
+      drain: () => {},
       daemon: { version: '1.2.3', revision: 'abc' },
       log: { debug: () => {}, info: note, warn: note, error: note },
       call: () => kernel,
@@ -142,7 +143,7 @@ test.serial(
 );
 
 test.serial(
-  'the next generation takes the socket over without a refused connection, and a failed one leaves it',
+  'B20 the next generation takes the socket over without a refused connection, and a failed one leaves it',
   async (t) => {
     const port = await freePort();
     const { start, dir, instance } = await run(t, { metrics: { address: `127.0.0.1:${port}`, grpcHistogram: false } });

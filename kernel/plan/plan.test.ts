@@ -19,7 +19,7 @@ function problems(manifests: Manifest[], options?: PlanOptions): string[] {
   return result.ok ? [] : result.problems.map((problem) => problem.message);
 }
 
-test('order: ids, types, aliases, wants and after', (t) => {
+test('B2 order: ids, types, aliases, wants and after', (t) => {
   const result = planned([
     manifest('x.v1.top', 'requires = ["s.v1"]\nafter = ["x.v1.absent"]\nwants = ["x.v1.absent"]'),
     manifest('s.v1.one', 'wants = ["old.v1.name"]'),
@@ -40,7 +40,7 @@ test('uses alone orders nothing', (t) => {
   t.deepEqual(planned([a, b]).waves, [['x.v1.a', 'x.v1.b']]);
 });
 
-test('a cycle is named with its path, and the soft edge that could go', (t) => {
+test('B3 a cycle is named with its path, and the soft edge that could go', (t) => {
   t.deepEqual(
     problems([
       manifest('x.v1.a', 'requires = ["x.v1.b"]'),
@@ -59,7 +59,7 @@ test('a cycle is named with its path, and the soft edge that could go', (t) => {
   );
 });
 
-test('every kind of problem in one run', (t) => {
+test('B3 every kind of problem in one run', (t) => {
   const found = problems(
     [
       manifest('x.v1.records', '[serves."c.Records"]\nversion = "2.1.0"\npublic = true\n'),
@@ -86,7 +86,7 @@ test('every kind of problem in one run', (t) => {
   ]);
 });
 
-test('disabled plugins take along whoever requires them, and nobody else', (t) => {
+test('B5 disabled plugins take along whoever requires them, and nobody else', (t) => {
   const all = [
     manifest('x.v1.a', 'aliases = ["old.v1.a"]\n[serves."c.A"]'),
     manifest('x.v1.b', 'requires = ["x.v1.a"]'),
@@ -170,7 +170,7 @@ function random(seed: number): () => number {
   };
 }
 
-test('500 random graphs: ordered when they can be, refused with a real cycle when not', (t) => {
+test('B2 500 random graphs: ordered when they can be, refused with a real cycle when not', (t) => {
   for (let seed = 1; seed <= 500; seed++) {
     const next = random(seed);
     const size = 2 + Math.floor(next() * 30);

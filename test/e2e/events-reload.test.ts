@@ -16,7 +16,7 @@ const reloaded = [
   exchange,
 ];
 
-test('a subscription lives through reloads', async (t) => {
+test('B14 a subscription lives through reloads', async (t) => {
   t.timeout(120_000);
   const daemon = await useDaemon(t);
   const client = new GrpcClient(daemon.address, { namespace: 'reload' });

@@ -99,6 +99,16 @@ export class Http2Connection implements FrameSink, StreamWire {
     return this.#closed;
   }
 
+  /**
+   * Asks the peer to open its next requests elsewhere, and takes those that are on their way already; after `graceMs` no more (RFC 9113 section 6.8: a GOAWAY that names the
+   * greatest id, and later one that names the last).
+   */
+  leave(graceMs: number): void {
+    if (this.#closed || this.#lastAccepted !== largestWindow) return;
+    this.#output.add(goawayFrame(largestWindow, errorCode.none));
+    setTimeout(() => this.drain(), graceMs).unref();
+  }
+
   /** No new requests; those that run go on. */
   drain(): void {
     if (this.#closed || this.#lastAccepted !== largestWindow) return;
