@@ -295,6 +295,7 @@ test.serial('namespace headers that came twice, events, introspection, version',
       });
       return plugins.map(({ type, id, platforms }) => ({ type, id, platforms }));
     });
-    await show('version', async () => (await on(VersionDefinition).version({})).version.slice(0, 6));
+    // The versions differ, as what they serve does; that there is one of three numbers is what clients parse.
+    await show('version', async () => /^v?\d+\.\d+\.\d+/.test((await on(VersionDefinition).version({})).version));
   });
 });
