@@ -75,6 +75,7 @@ export async function runDaemon(flags: GlobalFlags, watch: boolean): Promise<num
       pid: process.pid,
     },
     timeouts: config.timeouts,
+    streamProcessors: config.streamProcessors,
     niceness,
     unresponsiveMs: config.kernel.unresponsiveMs,
     killMs: config.kernel.killMs,

@@ -43,6 +43,7 @@ export interface Thread {
 export interface KernelContext {
   readonly migrations: WorkerInit['migrations'];
   readonly router: Router;
+  readonly streamProcessors: WorkerInit['streamProcessors'];
   /**
    * What a generation that has been replaced does before it is stopped, beside letting its calls end: resolves when it holds nothing any more. For the front,
    * whose calls are not the bus's.
@@ -216,6 +217,7 @@ export class PluginHost {
       signal: this.#stopped.signal,
       migrations: init.migrations,
       router: this.router,
+      streamProcessors: init.streamProcessors,
       drain: (work) => {
         this.#drain = work;
       },

@@ -30,6 +30,8 @@ export interface WorkerInit {
   readonly plugins: readonly HostedPlugin[];
   readonly daemon: DaemonInfo;
   readonly timeouts: { readonly [name: string]: number };
+  /** By name, as in the config. */
+  readonly streamProcessors: { readonly [name: string]: StreamProcessor };
   /** That of its thread from the start on, which inherits the kernel's; undefined: as it is. */
   readonly niceness: number | undefined;
   readonly routes: Routes;
@@ -42,6 +44,15 @@ export interface WorkerInit {
   readonly kernelPage: SharedArrayBuffer;
   readonly kernelStallMs: number;
   readonly channel: MessagePort;
+}
+
+/** A program that makes a layer out of what is none. */
+export interface StreamProcessor {
+  readonly accepts: readonly string[];
+  readonly returns: string;
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
 }
 
 export interface PluginStats {

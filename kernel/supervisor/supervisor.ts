@@ -10,7 +10,7 @@ import type { Manifest, Plan } from '../plan/index.ts';
 import { type Busy, ControlPage, pageBytes } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { DaemonInfo, Log, ServiceDefinition } from '../sdk/plugin.ts';
-import type { ToKernel } from '../sdk/protocol.ts';
+import type { ToKernel, WorkerInit } from '../sdk/protocol.ts';
 import { planWith } from './admission.ts';
 import { Builds, freshBuild } from './builds.ts';
 import { Children } from './children.ts';
@@ -51,6 +51,8 @@ export interface SupervisorOptions {
   readonly front: { readonly manifest: Manifest; readonly config: Record<string, unknown> };
   readonly daemon: DaemonInfo;
   readonly timeouts: Readonly<Record<string, number>>;
+  /** `[stream_processors]` of the config, for the plugin that unpacks. */
+  readonly streamProcessors?: WorkerInit['streamProcessors'];
   /** Where plugins' threads are, when the kernel's own is elsewhere. */
   readonly niceness?: number;
   readonly unresponsiveMs: number;
@@ -368,10 +370,11 @@ export class Supervisor {
   }
 
   #base(): WorkerBase {
-    const { plan, daemon, timeouts, stallMs, niceness } = this.#options;
+    const { plan, daemon, timeouts, stallMs, niceness, streamProcessors = {} } = this.#options;
     return {
       daemon,
       timeouts,
+      streamProcessors,
       niceness,
       routes: this.#routes,
       database: join(daemon.root, 'troupe.records.v1.records', 'records.db'),

@@ -1,4 +1,5 @@
 /** Diff: layers unpacked into snapshots, differences of snapshots as layers. Wiring only. */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { definePlugin } from 'troupe/plugin';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
@@ -10,6 +11,7 @@ import { engines, type Inflate } from '../lib/compression/decoder.ts';
 import { LayerPool } from '../lib/layer/pool.ts';
 import { Verifiers } from '../lib/verifier/verifiers.ts';
 import { OmissionRecords } from './omissions.ts';
+import { Processors, type StreamProcessor } from './processors.ts';
 import { Scratch } from './scratch.ts';
 import { diffService } from './service.ts';
 
@@ -33,11 +35,19 @@ export default definePlugin<Config>({
     ctx.log.info('what layers are inflated by', engines(config.inflate));
     const pool = new LayerPool({ threads: config.threads, queue: config.queue, inflate: config.inflate });
     const blobs = new Blobs(ctx.records, ctx.rootOf(contentId), ctx.call(ContentDefinition));
+    // What the kernel hands this plugin beside the context; nothing in tests.
+    const { streamProcessors = {} } = ctx as { streamProcessors?: Readonly<Record<string, StreamProcessor>> };
+    const processors = new Processors(
+      streamProcessors,
+      join(ctx.state, 'processed', String(ctx.generation)),
+      ctx.spawn,
+    );
     const walking = diffService(pool, blobs, {
       scratch: () => scratch.directory(),
       syncFs: config.sync_fs,
       maxBytes: config.max_unpacked_bytes,
       maxEntries: config.max_entries,
+      processors,
       omissions: new OmissionRecords(ctx.records, ctx.call(SnapshotsDefinition), ctx.log),
     });
     return {
@@ -48,7 +58,11 @@ export default definePlugin<Config>({
           verifiers: new Verifiers(ctx, config.verify_timeout),
         }),
       },
-      activate: () => scratch.clean(ctx.log),
+      activate() {
+        // Of a daemon before, which did not come to it.
+        if (ctx.generation === 1) rmSync(join(ctx.state, 'processed'), { recursive: true, force: true });
+        return scratch.clean(ctx.log);
+      },
       suspend: () => undefined,
       async stop() {
         await pool.close();

@@ -14,6 +14,7 @@ import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { type Blobs, UNCOMPRESSED } from './blobs.ts';
 import { diffType, LAYER, requireLayer } from './media-type.ts';
 import type { OmissionRecords } from './omissions.ts';
+import type { Processors } from './processors.ts';
 import type { LayerPool } from '../lib/layer/pool.ts';
 
 export interface ServiceOptions {
@@ -25,15 +26,17 @@ export interface ServiceOptions {
   readonly maxBytes: number;
   readonly maxEntries: number;
   readonly omissions: OmissionRecords;
+  readonly processors: Processors;
 }
 
 export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptions): Service<typeof DiffDefinition> {
   return {
-    async apply({ diff, mounts, syncFs }, call) {
+    async apply({ diff, mounts, syncFs, payloads }, call) {
       const namespace = requireNamespace(call);
       if (diff === undefined) throw new Failure('InvalidArgument', 'no diff was given: invalid argument');
       const digest = parseDigest(diff.digest);
-      requireLayer(diff.mediaType);
+      const through = options.processors.find(diff.mediaType);
+      requireLayer(through.returns);
       const { path, size } = blobs.file(namespace, digest);
       if (diff.size > 0n && diff.size !== BigInt(size)) {
         throw new Failure(
@@ -41,21 +44,24 @@ export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptio
           `layer ${digest}: the descriptor says ${diff.size} bytes, the content has ${size}: failed precondition`,
         );
       }
+      const processed = await options.processors.run(through, path, payloads, options.maxBytes, call.signal);
       failpoint('diff.apply.before-unpack');
-      const applied = await pool.apply(
-        {
-          subject: `layer ${digest}`,
-          blob: path,
-          digest,
-          size,
-          mounts,
-          scratch: options.scratch(),
-          sync: syncFs || options.syncFs,
-          maxBytes: options.maxBytes,
-          limits: { entries: options.maxEntries },
-        },
-        call.signal,
-      );
+      const applied = await pool
+        .apply(
+          {
+            subject: `layer ${digest}`,
+            blob: processed?.path ?? path,
+            digest: processed === undefined ? digest : parseDigest(processed.digest),
+            size: processed?.size ?? size,
+            mounts,
+            scratch: options.scratch(),
+            sync: syncFs || options.syncFs,
+            maxBytes: options.maxBytes,
+            limits: { entries: options.maxEntries },
+          },
+          call.signal,
+        )
+        .finally(() => processed?.remove());
       await options.omissions.keep(digest, mounts, applied.omitted, call);
       failpoint('diff.apply.before-reply');
       return {
