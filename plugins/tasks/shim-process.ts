@@ -21,7 +21,7 @@ const maxOutputBytes = 64 << 10;
 const tailBytes = 8 << 10;
 
 /** How long, ms, the cleaning up after a shim may wait for descriptors, and between two looks. */
-const scarcityMs = 60_000;
+const scarcityMs = 20_000;
 const scarcityPause = 250;
 
 /** How long to wait, ms, for the pipes of a command that has ended: a child that kept them open must not hold the caller. */
