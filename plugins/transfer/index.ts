@@ -10,7 +10,7 @@ import { Slots } from './together.ts';
 
 export default definePlugin<Config>({
   start(ctx) {
-    const transports = new Transports(ctx.config.stall_timeout);
+    const transports = new Transports(ctx.config.stall_timeout || undefined);
     const downloads = new Slots(ctx.config.max_concurrent_downloads);
     const uploads = new Slots(ctx.config.max_concurrent_uploaded_layers);
     return {

@@ -12,7 +12,7 @@ import type { Registry, Resolved } from '../lib/registry/registry.ts';
 import { formatReference } from '../lib/reference/reference.ts';
 import type { Labels } from './content.ts';
 import type { Scope } from './scope.ts';
-import { type Slots, together } from './together.ts';
+import { Slots, together } from './together.ts';
 import { type Image, type Selection, type Visitor, walk } from './tree.ts';
 import { unpackImage } from './unpack-image.ts';
 
@@ -28,6 +28,8 @@ export interface PullOptions {
   readonly blobs: BlobOptions;
   readonly downloads: Slots;
 }
+
+const documentsAtOnce = 8;
 
 export type PullParts = Pick<PluginContext, 'exclusive' | 'call'>;
 
@@ -60,6 +62,8 @@ class Fetcher implements Visitor {
   readonly #options: PullOptions;
   readonly #source: { readonly key: string; readonly repository: string };
   readonly #root: string;
+  /** An index may name thousands. */
+  readonly #documents = new Slots(documentsAtOnce);
 
   constructor(ctx: PullParts, scope: Scope, registry: Registry, resolved: Resolved, options: PullOptions) {
     const { hostname, repository } = registry.reference;
@@ -139,7 +143,7 @@ class Fetcher implements Visitor {
       progress.update('already exists', descriptor, descriptor.size);
       return bytes;
     }
-    const bytes = await fetch();
+    const bytes = await this.#documents.use(signal, fetch);
     const labels = { ...labelsOf(bytes), ...this.#sourceLabel({}) };
     const came = await content.write(
       descriptor,

@@ -37,6 +37,12 @@ export async function openRegistry(
   onHop?: (hop: Hop) => void,
 ): Promise<Access> {
   const reference = parseReference(text);
+  for (const [name, value] of Object.entries(resolver?.headers ?? {}))
+    if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name) || /[^\t\x20-\x7e]/.test(value))
+      throw new Failure(
+        'InvalidArgument',
+        `header ${JSON.stringify(name.slice(0, 100))} is malformed: invalid argument`,
+      );
   const hosts = hostsOf(reference.hostname, {
     directories: (resolver?.hostDir || config.config_path).split(':').filter((each) => each !== ''),
     defaultScheme: resolver?.defaultScheme ?? '',

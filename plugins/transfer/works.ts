@@ -56,6 +56,7 @@ async function pullImage(job: Job): Promise<void> {
       progress.say(`Resolving from ${nameOf(job.source)}`);
       const resolved = await access.registry.resolve(call.signal);
       const names = givenNames(store, resolved.digest);
+      if (names.length === 0) throw new Failure('NotFound', 'no image name found: not found');
       progress.say(`Pulling from ${nameOf(job.source)}`);
       progress.say('fetching image content', source.reference, resolved);
       const target = await pull(ctx, scope, access.registry, resolved, {

@@ -102,12 +102,14 @@ async function* fetchRange(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { backoff } = options;
+  const broken = new Set<HostClient>();
   let at = start;
   for (let vain = 0; ; ) {
     const before = at;
-    let after: string | undefined;
+    // What fails here has been tried again already.
+    const open = async (host: HostClient) => ({ host, answer: await openBlob(registry, host, blob, at, end, signal) });
+    const { host, answer } = await registry.each('pull', signal, open, broken);
     try {
-      const answer = await registry.each('pull', signal, (host) => openBlob(registry, host, blob, at, end, signal));
       for await (const chunk of bodyOf(answer, blob, at, end, options.rate, signal)) {
         at += chunk.length;
         yield chunk;
@@ -115,11 +117,13 @@ async function* fetchRange(
       return;
     } catch (error) {
       if (signal.aborted) throw Failure.from(signal.reason);
+      // All of it is here, and only the end of the answer is not.
+      if (at >= end && Failure.is(error, 'Unavailable')) return;
       vain = at - before >= progress ? 1 : vain + 1;
       if (!Failure.is(error, 'Unavailable') || vain >= backoff.attempts) throw error;
-      after = undefined;
+      broken.add(host);
     }
-    await pause(pauseBefore(vain, backoff, after), signal);
+    await pause(pauseBefore(vain, backoff), signal);
   }
 }
 

@@ -6,8 +6,10 @@ import test, { type ExecutionContext } from 'ava';
 import { useHostile } from '../../../test/helpers/hostile-registry.ts';
 import { layoutOf } from '../../../test/helpers/layout.ts';
 import { useScratch } from '../../../test/helpers/scratch.ts';
+import { digestOf } from '../digest/digest.ts';
 import { parseReference } from '../reference/reference.ts';
 import { reachOf } from './address.ts';
+import { fetchBlob } from './blob.ts';
 import { parseChallenges } from './challenge.ts';
 import { dockerConfig } from './credentials.ts';
 import { hostsOf } from './hosts.ts';
@@ -323,4 +325,31 @@ test('127: certificates: of nobody, expired, for another name, and one that is t
   await t.throwsAsync(resolve(other, [other.cert]), {
     message: /(?:does not match certificate|ALTNAME).*: unavailable/,
   });
+});
+
+test('a mirror whose connections break is passed over for what is left', async (t) => {
+  const bytes = Buffer.alloc(200_000, 'layer');
+  const layout = layoutOf([{ bytes }]);
+  const [broken, good] = await Promise.all([useHostile(t, layout), useHostile(t, layout)]);
+  broken.misbehave({ truncate: Number.POSITIVE_INFINITY });
+  const dir = files(t, {
+    'upstream.test/hosts.toml': `server = "http://${good.host}"\n[host."http://${broken.host}"]\n`,
+  });
+  const transports = new Transports();
+  t.teardown(() => transports.close());
+  const backoff = { firstMs: 1, attempts: 3 };
+  const registry = new Registry({
+    reference: parseReference('upstream.test/team/app:1'),
+    hosts: hostsOf('upstream.test', { directories: [dir] }),
+    transports,
+    credentials: async () => undefined,
+    backoff,
+  });
+  const digest = digestOf(bytes);
+  const options = { backoff, rate: { least: 0, windowMs: 0 }, piece: 0, pieces: 1 };
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of fetchBlob(registry, { digest, size: bytes.length, mediaType: 'x/y' }, 0, options, signal))
+    chunks.push(chunk);
+  t.true(Buffer.concat(chunks).equals(bytes));
+  t.is(good.ranges().length, 1);
 });

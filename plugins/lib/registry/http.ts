@@ -84,15 +84,17 @@ export class Transport {
         request.setNoDelay(true);
         const patience = (ms: number, what: string): NodeJS.Timeout =>
           setTimeout(() => request.destroy(new Error(`${what} within ${ms} ms`)), ms);
-        let timer = patience(this.#connecting.dialTimeoutMs, 'no connection');
+        let timer: NodeJS.Timeout | undefined;
         const connected = (): void => {
           clearTimeout(timer);
           timer = patience(this.#patienceMs, 'no answer');
         };
+        // Until it has a socket it waits for those before it, of which each has its own limits.
         request.once('socket', (socket) => {
           // A connection that was kept is there already.
-          if (request.reusedSocket) connected();
-          else socket.once(secure ? 'secureConnect' : 'connect', connected);
+          if (request.reusedSocket) return connected();
+          timer = patience(this.#connecting.dialTimeoutMs, 'no connection');
+          socket.once(secure ? 'secureConnect' : 'connect', connected);
         });
         let hints = 0;
         request.on('information', () => {
@@ -116,7 +118,7 @@ export class Transport {
           clearTimeout(timer);
           refuse(error);
         });
-        void feed(request, outgoing.body, () => timer.refresh());
+        void feed(request, outgoing.body, () => timer?.refresh());
       } catch (error) {
         refuse(error);
       }

@@ -155,8 +155,14 @@ export class Registry {
   }
 
   /** What the first host that can do it gives. @throws Failure the last host's, since that is the registry itself; NotFound only when all say so or cannot be asked */
-  async each<T>(capability: Capability, signal: AbortSignal, work: (host: HostClient) => Promise<T>): Promise<T> {
-    const hosts = this.#hosts.filter((host) => host.can(capability));
+  async each<T>(
+    capability: Capability,
+    signal: AbortSignal,
+    work: (host: HostClient) => Promise<T>,
+    last: ReadonlySet<HostClient> = new Set(),
+  ): Promise<T> {
+    const able = this.#hosts.filter((host) => host.can(capability));
+    const hosts = [...able.filter((host) => !last.has(host)), ...able.filter((host) => last.has(host))];
     let failed: unknown;
     for (const host of hosts) {
       try {

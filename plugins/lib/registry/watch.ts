@@ -5,6 +5,7 @@
 export interface Rate {
   /** Bytes a second, over `windowMs`. */
   readonly least: number;
+  /** 0: no limit. */
   readonly windowMs: number;
 }
 
@@ -41,7 +42,8 @@ export class RateWatch {
 
   #look(): void {
     const waited = this.#waited + (this.#since === 0 ? 0 : performance.now() - this.#since);
-    if (waited < this.#rate.windowMs) return;
+    // No window is no limit: a setting that is meant to turn it off must not refuse everything.
+    if (this.#rate.windowMs <= 0 || waited < this.#rate.windowMs) return;
     if (this.#bytes < (this.#rate.least * waited) / 1000) {
       this.stop();
       this.#tooSlow(this.#bytes);
