@@ -1,6 +1,6 @@
 /** What an unpacker and its assistant share: who has the decoder, two rings, and a note that goes along with it; see feed.ts. */
 
-import type { FailureRecord } from 'troupe/plugin';
+import { Failure, type FailureRecord } from 'troupe/plugin';
 import type { DecoderState } from '../compression/decoder.ts';
 
 /** Compressed bytes that are read at once. */
@@ -69,6 +69,15 @@ export class FeedMemory {
     Atomics.notify(this.words, TURN);
     this.moved(UNPACKER_MOVED);
     return before === turns.handed;
+  }
+
+  /** The assistant's thread is gone. If it had the decoder, nobody can go on: the unpacker is told, which would wait for ever. */
+  lost(): void {
+    if (!this.is('handed')) return;
+    const why = new Failure('Unavailable', 'the thread that inflated the layer has ended: unavailable');
+    this.write({ ...this.read(), failure: why.toRecord() });
+    this.change('handed', 'returned');
+    this.moved(ASSISTANT_MOVED);
   }
 
   /** Asks the assistant to give back what it has. */

@@ -23,6 +23,7 @@ const packed = { gzip: gzipSync(plain, { level: 1 }), zstd: zstdCompressSync(pla
 
 interface Assistant {
   readonly ended: Promise<number>;
+  end(): Promise<number>;
 }
 
 /** A thread that offers itself; resolves when the offer is made. */
@@ -38,7 +39,7 @@ async function assistant(t: ExecutionContext, memory: FeedMemory): Promise<Assis
   t.teardown(() => worker.terminate());
   const ended = new Promise<number>((resolve) => worker.once('exit', resolve));
   while (memory.is('alone')) await new Promise((resolve) => setTimeout(resolve, 1));
-  return { ended };
+  return { ended, end: () => worker.terminate() };
 }
 
 function setUp(t: ExecutionContext, format: 'gzip' | 'zstd', bytes: Buffer = packed[format]) {
@@ -117,6 +118,23 @@ for (const format of ['gzip', 'zstd'] as const) {
     feed.close();
     t.true(memory.is('returned'));
     t.is(await ended, 0);
+  });
+
+  here(`${format}: an assistant whose thread ends fails the layer, not its thread`, async (t) => {
+    const { memory, feed } = setUp(t, format);
+    const { end } = await assistant(t, memory);
+    const iterator = feed.chunks();
+    while (!memory.is('handed')) iterator.next();
+    // Its ring is full soon, and it waits.
+    await end();
+    memory.lost();
+    const failure = t.throws(() => {
+      while (iterator.next().done !== true);
+    });
+    t.regex(failure!.message, /thread that inflated the layer has ended: unavailable$/);
+    feed.close();
+    memory.lost();
+    t.true(memory.is('closed'));
   });
 
   here(`${format}: an offer that nobody takes up is withdrawn, or ends with the layer`, async (t) => {

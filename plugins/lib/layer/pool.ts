@@ -192,6 +192,7 @@ export class LayerPool {
       this.#busy++;
       this.#waiting.shift()!.admit();
     }
+    if (this.#busy + this.#assistants === 0) this.#spare.length = 0;
     this.#considerAssistance();
   }
 
@@ -214,8 +215,7 @@ export class LayerPool {
       const task: AssistTask = { memory: unpacking.memory.buffers };
       unpacking.assistant = this.#piscina
         .run(task, { name: 'assist' })
-        // The unpacker goes on without.
-        .catch(() => {})
+        .catch(() => unpacking.memory.lost())
         .then(() => {
           unpacking.assistant = undefined;
           this.#assistants--;
