@@ -81,8 +81,9 @@ export abstract class LinkEnd {
   }
 
   #received(message: PortMessage): void {
-    if ('slab' in message) {
-      this.#slabIn = new SlabReceiver(message.slab);
+    // A plugin's code can reach the port as well, and whatever it posts must not throw here: that would end the thread at this end.
+    if (!isBatch(message)) {
+      this.#takeSlab(message);
       return;
     }
     const reader = new BatchReader(message.b, (reference) => this.#fromSlab(reference));
@@ -112,6 +113,14 @@ export abstract class LinkEnd {
     );
   }
 
+  #takeSlab(message: unknown): void {
+    try {
+      this.#slabIn = new SlabReceiver((message as { slab: SharedArrayBuffer }).slab);
+    } catch (error) {
+      this.malformed(error);
+    }
+  }
+
   /** The peer sent bytes that are no frames. The default closes the link; a kernel may count and restart. */
   protected malformed(_error: unknown): void {
     this.close();
@@ -132,4 +141,10 @@ export abstract class LinkEnd {
     this.#closed = true;
     this.ended();
   }
+}
+
+function isBatch(message: unknown): message is { p: Priority; b: Uint8Array } {
+  if (typeof message !== 'object' || message === null || !('b' in message) || !('p' in message)) return false;
+  const { p, b } = message;
+  return b instanceof Uint8Array && (p === 0 || p === 1 || p === 2);
 }

@@ -53,7 +53,10 @@ export class SlabReceiver {
   readonly #taken: Int32Array;
   readonly #bytes: Uint8Array;
 
+  /** @throws TypeError, RangeError when that is no memory of a slab */
   constructor(memory: SharedArrayBuffer) {
+    if (!(memory instanceof SharedArrayBuffer) || memory.byteLength < headBytes + slots * slotBytes)
+      throw new TypeError('no memory of a slab');
     this.#taken = new Int32Array(memory, 0, slots);
     this.#bytes = new Uint8Array(memory, headBytes);
   }

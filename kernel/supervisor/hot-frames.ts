@@ -15,10 +15,11 @@ export interface HotFrames {
   readonly cpu: number | undefined;
 }
 
-const slackMs = 1000;
+/** On a machine that is busy the thread gets to being asked late. */
+const slackMs = 3000;
 const shown = 6;
 
-/** Takes about `profileMs`, and never more than two seconds beyond. */
+/** Takes about `profileMs`, and on a busy machine some seconds more. */
 export async function hotFrames(worker: WorkerHandle['worker'], profileMs = 300): Promise<HotFrames> {
   const began = performance.now();
   const before = await within(slackMs / 2, worker.cpuUsage()).catch(() => undefined);
