@@ -128,12 +128,13 @@ function notesOf(image: BenchImage, rounds: readonly Limit[][], figures: Readonl
   for (const [what, value] of mediansOf(rounds)) notes.push(`${image.name}, limit ${what}: ${rate(value)}`);
   for (const [packing, each] of figures) {
     for (const [what, by] of each) {
-      const peaks = [...by].map(
-        ([who, all]) => `${who} ${Math.round(median(all.map(({ extraMiB }) => extraMiB)))} MiB`,
-      );
+      const each = (of: (figure: Timed) => number, unit: string, digits: number): string =>
+        [...by].map(([who, all]) => `${who} ${median(all.map(of)).toFixed(digits)} ${unit}`).join(', ');
+      const peaks = each(({ extraMiB }) => extraMiB, 'MiB', 0);
+      const cpu = each(({ cpuSeconds }) => cpuSeconds, 's', 1);
       const ours = by.get('troupe');
       notes.push(
-        `${image.name}, ${packing}, ${what}: ${rate(median(seconds(ours)))}; peak extra memory ${peaks.join(', ')}`,
+        `${image.name}, ${packing}, ${what}: ${rate(median(seconds(ours)))}; processor time ${cpu}; peak extra memory ${peaks}`,
       );
     }
   }
