@@ -44,6 +44,11 @@ export class HandClock implements Clock {
   }
 }
 
+/** Turns the clock until it is so. A start looks at files, which takes real time however little of the clock's. */
+export async function turnUntil(clock: HandClock, condition: () => boolean): Promise<void> {
+  while (!condition()) await clock.advance(100);
+}
+
 /** Whatever can happen without anybody's doing has happened. */
 export async function settled(): Promise<void> {
   for (let turn = 0; turn < 8; turn++) await setImmediate();

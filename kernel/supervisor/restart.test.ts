@@ -1,6 +1,6 @@
 /** B9: how often a plugin comes back, with whom, and when that is enough. A clock that is turned by hand. */
 import test from 'ava';
-import { type FakeRig, manifest, useFakes } from './fake-workers.ts';
+import { type FakeRig, manifest, turnUntil, useFakes } from './fake-workers.ts';
 import { RestartBudget } from './restart-budget.ts';
 
 const five = '[backoff]\nrestarts = 5\nwithin = "30s"\n';
@@ -85,6 +85,7 @@ for (const [policy, reason, state] of [
     const rig = useFakes(t, [manifest('a.v1.frail', `restart = "${policy}"\n`)]);
     await rig.supervisor.boot();
     rig.worker('a.v1.frail').die(reason);
+    await turnUntil(rig.clock, () => rig.supervisor.unit('a.v1.frail').state === state);
     await rig.clock.advance(1000);
     t.is(rig.supervisor.unit('a.v1.frail').state, state);
   });
@@ -107,7 +108,9 @@ for (const [strategy, restarted] of [
     await rig.supervisor.boot();
     rig.transitions.length = 0;
     rig.worker('g.v1.b').die('oh no');
-    await rig.clock.advance(5000);
+    const up = () => members.every((id) => rig.supervisor.unit(id).state === 'ready');
+    await rig.clock.advance(100);
+    await turnUntil(rig.clock, up);
     const down = rig.transitions.filter(({ to }) => to === 'backoff').map(({ slot }) => slot);
     t.deepEqual(down.toSorted(), [...restarted]);
     for (const id of [...members, 'a.v1.well']) t.is(rig.supervisor.unit(id).state, 'ready', id);
@@ -119,6 +122,7 @@ for (const [strategy, restarted] of [
       do await rig.clock.advance(10);
       while (rig.supervisor.unit('g.v1.b').state !== 'ready');
     }
+    await turnUntil(rig.clock, up);
     await rig.clock.advance(60_000);
     for (const id of members) t.is(rig.supervisor.unit(id).state, 'ready', id);
     // When one of them has died too often all are given up.

@@ -204,6 +204,8 @@ export class Unit implements Member, GroupMember {
 
   /** @internal Becomes the serving generation. */
   serve(generation: Generation): void {
+    // Its group has been given up while it came up.
+    if (this.state === 'failed') throw new Error(this.reason);
     if (generation.own && this.#thread !== this.id) {
       // Its modules stay in the worker that it shared; the others live on there without it.
       this.world.threads.leave(this.#thread, this);
@@ -286,7 +288,7 @@ export class Unit implements Member, GroupMember {
 
   /** @internal One more try, as the budget allows. */
   #again(cause: object, reason: string): void {
-    if (this.#stopping) return;
+    if (this.#stopping || this.state === 'failed') return;
     if (this.group === undefined) void this.giveUp(reason);
     else this.group.failed(this, cause, reason);
   }
@@ -331,7 +333,7 @@ export class Unit implements Member, GroupMember {
       await this.bring(build, Promise.race([this.world.required(this), down]), false);
     } catch (error) {
       if (takenDown === undefined) this.#again({}, messageOf(error));
-      else this.backOff(takenDown);
+      else if (this.state !== 'failed') this.backOff(takenDown);
     }
   }
 

@@ -2,7 +2,7 @@
 import test from 'ava';
 import type { MessagePort } from 'node:worker_threads';
 import { ControlPage } from '../sdk/control-page.ts';
-import { dice, type FakeWorker, manifest, settled, useFakes } from './fake-workers.ts';
+import { dice, type FakeWorker, manifest, settled, turnUntil, useFakes } from './fake-workers.ts';
 import { Links, type Party } from './links.ts';
 import { intervalOf } from './memory-watch.ts';
 import { Watch } from './watch.ts';
@@ -94,7 +94,7 @@ test('B11 a worker whose loop stands still is told of after a second, and ended 
   await clock.advance(9000);
   t.true(stuck.gone);
   for (let tries = 0; tries < 20 && supervisor.unit('a.v1.stuck').state !== 'ready'; tries++) await clock.advance(100);
-  t.is(supervisor.unit('a.v1.stuck').state, 'ready');
+  await turnUntil(clock, () => supervisor.unit('a.v1.stuck').state === 'ready');
   t.is(supervisor.unit('a.v1.stuck').generation, 2);
 });
 
@@ -209,7 +209,7 @@ test('B12 above its soft limit it is asked to collect its garbage, and ended whe
   const ended = incidents.find((incident) => incident.t === 'ended');
   t.is(ended?.t === 'ended' && ended.reason, 'it holds 120 MB, its limit is 100 MB');
   await clock.advance(1000);
-  t.is(supervisor.unit('a.v1.hoard').state, 'ready');
+  await turnUntil(clock, () => supervisor.unit('a.v1.hoard').state === 'ready');
   t.is(supervisor.unit('a.v1.well').generation, 1);
 });
 
