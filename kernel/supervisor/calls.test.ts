@@ -36,7 +36,7 @@ test.serial('B23 a deadline ends the work of all three plugins that a call has c
   const { supervisor, until, count, lines } = useSupervisor(t, {
     first,
     second: content(works),
-    main: main(`await health.check({ service: 's' }, { timeoutMs: 50 }).then(() => ctx.log.info('answered'), ({ code }) => ctx.log.info('failed', { code }));
+    main: main(`await health.check({ service: 's' }, { timeoutMs: 1000 }).then(() => ctx.log.info('answered'), ({ code }) => ctx.log.info('failed', { code }));
       const late = { deadline: Date.now() - 1 };
       await content.info({ digest: 'late' }, late).catch(({ code }) => ctx.log.info('late', { code }));`),
   });
