@@ -12,8 +12,8 @@ import { Supervisor, type SupervisorOptions } from './supervisor.ts';
 import type { Transition } from './transitions.ts';
 import type { MakeWorker, WorkerHandle, WorkerLimits } from './worker-handle.ts';
 
-/** Nobody can make a directory here: no copies of builds, and nothing to remove. */
-const nowhere = '/proc/nowhere';
+/** Nobody can make a directory here: no copies of builds, and nothing to remove. (Not under /proc, where Node's recursive mkdir never comes back.) */
+const nowhere = '/dev/null/nowhere';
 
 /** Time stands still until it is told to go on. */
 export class HandClock implements Clock {
