@@ -1,4 +1,5 @@
 /** `ctr run`, as an operator types it. */
+import { setTimeout } from 'node:timers/promises';
 import { existsSync, readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { createHash } from 'node:crypto';
@@ -133,7 +134,10 @@ test('--null-io, --log-uri and --fifo-dir', async (t) => {
       '-c',
       'echo out; echo err >&2; exit 2',
     ]);
-    side.note(existsSync(log) ? readFileSync(log, 'utf8').split('\n').sort().join(' ') : 'no log');
+    const logged = () => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').sort().join(' ') : 'no log');
+    // Two goroutines of the shim copy the two streams, and the second may come after the container has gone.
+    for (let tries = 0; tries < 100 && logged() !== ' err out'; tries++) await setTimeout(50);
+    side.note(logged());
     await side.show(['run', '--rm', '--log-uri', 'file://relative', image, 'relative', 'true']);
     await side.show(['run', '--rm', '--log-uri', 'nonsense://x', image, 'scheme', 'true']);
     await side.show(['run', '--rm', '--fifo-dir', join(side.dir, 'fifos'), image, 'fifos', 'echo', 'through a fifo']);
@@ -202,11 +206,22 @@ test('a container that takes more memory than it may', async (t) => {
       'hungry',
       'sh',
       '-c',
-      `${eat}; echo the child went with $?`,
+      // A shim watches for it from a moment after the start on.
+      `sleep 0.3; ${eat}; echo the child went with $?`,
     ]);
     const heard = await events.until(new RegExp(`${side.namespace} /tasks/oom `));
     side.note(heard);
-    await side.show(['run', '--rm', '--memory-limit', '16777216', image, 'starved', 'sh', '-c', `exec ${eat}`]);
+    await side.show([
+      'run',
+      '--rm',
+      '--memory-limit',
+      '16777216',
+      image,
+      'starved',
+      'sh',
+      '-c',
+      `sleep 0.3; exec ${eat}`,
+    ]);
     await events.until(new RegExp(`${side.namespace} /tasks/oom .*starved`));
     await side.showLeft();
   });
