@@ -236,13 +236,14 @@ export class Supervisor {
     for (const id of plan.order) if (early.has(id)) start(id);
     const open = Promise.all(booted.values()).then(() => this.#missing());
     const front = this.#front.start(open);
-    for (const id of plan.order) if (!early.has(id)) start(id);
     await front;
     const missing = await open;
     if (missing !== undefined) throw new Failure('FailedPrecondition', missing);
     if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
     this.#opened = true;
     this.#open.resolve();
+    // Now, and not before: on few processors they would take theirs from what somebody waits for.
+    for (const id of plan.order) if (!early.has(id)) start(id);
     await Promise.all(booted.values());
     this.#settled.resolve();
   }
