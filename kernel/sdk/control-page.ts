@@ -69,11 +69,16 @@ export class ControlPage {
   /** Starts the beat, with `also` at each. The timer does not keep the thread alive. Returns what stops it. */
   beat(also: () => void = () => {}): () => void {
     const timer = setInterval(() => {
-      Atomics.add(this.#numbers, 0, 1);
+      this.turned();
       also();
     }, beatMs);
     timer.unref();
     return () => clearInterval(timer);
+  }
+
+  /** One beat. A thread that has not beaten yet is taken to be loading, and not for hanging, however long. */
+  turned(): void {
+    Atomics.add(this.#numbers, 0, 1);
   }
 
   /** A call or a message is handed to the plugin's code now. */

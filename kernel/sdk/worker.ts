@@ -42,7 +42,11 @@ function hostOf(id: string): PluginHost {
 const control: WorkerControl = {
   load: (id) => hostOf(id).load(),
   start: (id) => hostOf(id).start(),
-  activate: (id, state) => hostOf(id).activate(state),
+  async activate(id, state) {
+    await hostOf(id).activate(state);
+    // Not left to the timer: the very first call may be the one that never ends.
+    page.turned();
+  },
   suspend: (id, quiesceMs, exclusive) => hostOf(id).suspend(quiesceMs, exclusive),
   resume: async (id) => hostOf(id).resume(),
   drained: (id) => hostOf(id).drained(),

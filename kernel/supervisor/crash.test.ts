@@ -16,6 +16,18 @@ test.serial('B7 a call that is under way dies with its plugin, the next is serve
   t.deepEqual(states('test.v1.health'), [...started, 'backoff', ...started]);
 });
 
+test.serial('B11 a plugin that hangs in its very first call is ended as any other', async (t) => {
+  const hanging = {
+    toml: `${healthToml()}[backoff]\nmin = "0ms"\nmax = "1ms"\n`,
+    code: health('if (ctx.generation < 3) for (;;); return { status: ctx.generation };'),
+  };
+  const rig = useSupervisor(t, { hanging, caller: caller(1) }, { unresponsiveMs: 500, killMs: 1000 });
+  await rig.supervisor.boot();
+  await rig.until(() => rig.count('answer', { status: 3 }) > 3);
+  t.is(rig.incidents.filter((each) => each.t === 'ended').length, 2);
+  t.is(rig.count('failure'), 2);
+});
+
 const other = {
   toml: 'api = 1\nid = "test.v1.other"\n[serves."containerd.services.content.v1.Content"]\npublic = true\n',
   code: plugin(`const none = () => ({}); async function* nothing() {}
