@@ -1,9 +1,6 @@
-/**
- * The daemons that are measured, started the same way: a root, a state directory and a socket of their own on the same disk.
- * The disk is a loop-mounted ext4 whose file lies in memory: the journal of a real file system, without a neighbour's noise.
- */
+/** The daemons that are measured, started the same way: a root, a state directory and a socket of their own on the same disk. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -12,30 +9,6 @@ import { GrpcClient, typedClient } from '../kernel/front/client.ts';
 import { RawClient } from './raw-client.ts';
 
 const launcher = fileURLToPath(new URL('../kernel/trouped', import.meta.url));
-
-export interface Disk {
-  readonly dir: string;
-  remove(): void;
-}
-
-/** @param megabytes size of the file system */
-export function makeDisk(megabytes: number): Disk {
-  const base = mkdtempSync('/dev/shm/troupe-bench-');
-  const image = join(base, 'disk');
-  const dir = join(base, 'mnt');
-  writeFileSync(image, '');
-  truncateSync(image, megabytes * 2 ** 20);
-  mkdirSync(dir);
-  execFileSync('mkfs.ext4', ['-q', '-F', image]);
-  execFileSync('mount', ['-o', 'loop', image, dir]);
-  return {
-    dir,
-    remove() {
-      execFileSync('umount', [dir]);
-      rmSync(base, { recursive: true, force: true });
-    },
-  };
-}
 
 export interface Peer {
   readonly name: 'troupe' | 'containerd';

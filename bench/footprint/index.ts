@@ -1,5 +1,6 @@
 /** What the daemon costs before anybody uses it: time to the first served Health check, and resident memory after ten idle seconds. */
-import { containerdInstalled, cpuOf, makeDisk, memoryOf, type PeerOptions, startPeer } from '../peers.ts';
+import { makeDisk } from '../disk.ts';
+import { containerdInstalled, cpuOf, memoryOf, type PeerOptions, startPeer } from '../peers.ts';
 import type { Report } from '../report.ts';
 
 const idleMs = 10_000;

@@ -22,7 +22,8 @@ import {
   LeasesDefinition,
 } from '../../proto/gen/containerd/services/leases/v1/leases.ts';
 import { load } from '../loader.ts';
-import { containerdInstalled, makeDisk, type Peer, startPeer } from '../peers.ts';
+import { makeDisk } from '../disk.ts';
+import { containerdInstalled, type Peer, startPeer } from '../peers.ts';
 import type { Report, Row } from '../report.ts';
 
 /** Calls of a timed run, about a second's worth for the slower of the two. */

@@ -16,7 +16,8 @@ import {
 } from '../../proto/gen/containerd/services/content/v1/content.ts';
 import { SnapshotsDefinition } from '../../proto/gen/containerd/services/snapshots/v1/snapshots.ts';
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
-import { makeDisk, memoryOf, type Peer, startPeer } from '../peers.ts';
+import { makeDisk } from '../disk.ts';
+import { memoryOf, type Peer, startPeer } from '../peers.ts';
 import { quantile } from '../raw-client.ts';
 import type { Report, Row } from '../report.ts';
 import type { BenchOptions } from '../run.ts';

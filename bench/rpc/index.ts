@@ -9,7 +9,8 @@ import { VersionDefinition } from '../../proto/gen/containerd/services/version/v
 import { KernelDefinition } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
 import { load } from '../loader.ts';
-import { containerdInstalled, cpuOf, makeDisk, type Peer, startPeer } from '../peers.ts';
+import { makeDisk } from '../disk.ts';
+import { containerdInstalled, cpuOf, type Peer, startPeer } from '../peers.ts';
 import type { Report } from '../report.ts';
 
 const seconds = 2;

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BenchImage, digestOfFile } from '../images.ts';
-import { makeDisk } from '../peers.ts';
+import { makeDisk, warmMemory } from '../disk.ts';
 import { run } from './work.ts';
 
 export interface Limit {
@@ -33,6 +33,7 @@ export async function measureLimits(image: BenchImage, megabytes: number): Promi
   const onDisk = async (what: string, work: (dir: string) => Promise<void>): Promise<void> => {
     const disk = makeDisk(megabytes);
     try {
+      warmMemory(megabytes);
       await measure(what, () => work(disk.dir));
     } finally {
       disk.remove();

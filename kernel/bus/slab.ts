@@ -68,7 +68,8 @@ export class SlabReceiver {
     const length = view.getUint32(4, true);
     const used = Math.ceil(length / slotBytes);
     if (first + used > slots) throw new RangeError(`slab reference to slot ${first} of ${slots}, ${length} bytes`);
-    const own = new Uint8Array(length);
+    // Not zeroed first: all of it is set.
+    const own: Uint8Array = Buffer.allocUnsafeSlow(length);
     own.set(this.#bytes.subarray(first * slotBytes, first * slotBytes + length));
     for (let slot = first; slot < first + used; slot++) Atomics.store(this.#taken, slot, 0);
     return own;

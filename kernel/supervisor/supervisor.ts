@@ -21,6 +21,7 @@ import { Hearing } from './hearing.ts';
 import type { Incident } from './incident.ts';
 import { KernelPeer, kernelSlot } from './kernel-peer.ts';
 import { Links } from './links.ts';
+import { countBuffersAsHeap } from './collector.ts';
 import { refuseHeapFlag } from './heap-flag.ts';
 import { absence, withRequirements } from './order.ts';
 import { Parties } from './parties.ts';
@@ -99,6 +100,7 @@ export class Supervisor {
   /** @throws Failure FailedPrecondition when Node was started with a heap limit that would undo everybody's */
   constructor(options: SupervisorOptions) {
     refuseHeapFlag();
+    countBuffersAsHeap();
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#children = new Children(this.#clock);

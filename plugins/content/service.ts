@@ -105,6 +105,15 @@ export function contentService(store: Store, disk: Disk, writers: Writers): Serv
       try {
         for await (const request of requests) {
           session ??= await WriteSession.open(writers, request, call);
+          if (WriteSession.isBulk(request)) {
+            failpoint('content.write.before-reply');
+            yield await session.accept(request);
+            failpoint('content.write.after-reply');
+            // The answer leaves with this turn's end, and the client makes its next message while this one is hashed and written.
+            await turn();
+            await session.append(request);
+            continue;
+          }
           const response = await session.step(request);
           // Who has the answer to a commit may use the ref again, and may never ask for the end of the stream.
           const last = request.action === WriteAction.COMMIT;

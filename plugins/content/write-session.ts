@@ -11,6 +11,9 @@ import { toWriteResponse } from './convert.ts';
 import type { Writer } from './writer.ts';
 import type { Writers } from './writers.ts';
 
+/** Bytes from which on a write is answered before it is done; below, hashing takes no longer than the answer. */
+const bulk = 128 << 10;
+
 /** A writer, and what the client has said so far of total and digest. */
 export class WriteSession {
   readonly #writer: Writer;
@@ -34,13 +37,7 @@ export class WriteSession {
   }
 
   async step(request: WriteContentRequest): Promise<WriteContentResponse> {
-    if (request.total > 0n) this.#total = request.total;
-    if (request.expected !== '') {
-      this.#expected = request.expected;
-      // Opening has looked already.
-      if (!this.#first) await this.#writer.refuseKnown(request.expected);
-    }
-    this.#first = false;
+    await this.#prepare(request);
     switch (request.action) {
       case WriteAction.STAT:
         break;
@@ -58,8 +55,38 @@ export class WriteSession {
     return toWriteResponse(this.#writer, request.action, this.#total);
   }
 
+  /** Whether it is worth more to the client to hear at once that its bytes were taken than to wait until they are hashed. */
+  static isBulk({ action, data }: WriteContentRequest): boolean {
+    return action === WriteAction.WRITE && data.length >= bulk;
+  }
+
+  /**
+   * The answer to a bulk write, which `append` is to follow. A write is durable only with its commit, so this promises no more than one that comes after;
+   * whatever goes wrong ends the stream. Without a digest: "implementation defined" (content.proto), and it would have to be waited for.
+   */
+  async accept(request: WriteContentRequest): Promise<WriteContentResponse> {
+    await this.#prepare(request);
+    await this.#writer.seek(request.offset);
+    const response = toWriteResponse(this.#writer, request.action, this.#total);
+    return { ...response, offset: response.offset + BigInt(request.data.length), digest: '' };
+  }
+
+  append({ data }: WriteContentRequest): Promise<void> {
+    return this.#writer.append(data);
+  }
+
   close(): Promise<void> {
     return this.#writer.close();
+  }
+
+  async #prepare({ total, expected }: WriteContentRequest): Promise<void> {
+    if (total > 0n) this.#total = total;
+    if (expected !== '') {
+      this.#expected = expected;
+      // Opening has looked already.
+      if (!this.#first) await this.#writer.refuseKnown(expected);
+    }
+    this.#first = false;
   }
 
   async #write({ offset, data }: WriteContentRequest): Promise<void> {

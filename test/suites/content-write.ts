@@ -121,6 +121,26 @@ export function contentWriteSuite(
     t.deepEqual(info?.labels, { a: 'b' });
   });
 
+  suite('write: much at once is answered before it is hashed, and is there whatever the client does then', async (t, subject) => {
+    const data = Buffer.alloc(1 << 20, 'troupe');
+    const stream = new Stream(subject);
+    await stream.send({ action: STAT, ref: 'bulk', total: BigInt(2 * data.length) });
+    t.like(await stream.send({ action: WRITE, data }), { action: WRITE, offset: BigInt(data.length), digest: '' });
+    await refused(
+      t,
+      () => stream.send({ action: WRITE, offset: 1n, data }),
+      'OutOfRange',
+      `write @1 must occur at current offset ${data.length}: out of range`,
+    );
+    const again = new Stream(subject);
+    const found = await again.send({ action: STAT, ref: 'bulk' });
+    t.like(found, { offset: BigInt(data.length), digest: sha256(data) }, 'all that was answered');
+    await again.send({ action: WRITE, offset: found.offset, data });
+    await again.vanish();
+    const last = await once(subject, { action: COMMIT, ref: 'bulk', offset: BigInt(2 * data.length) });
+    t.is(last.digest, sha256(Buffer.concat([data, data])), 'and what was answered last before the client vanished');
+  });
+
   suite('write: the first message must name the ref', async (t, subject) => {
     await refused(
       t,

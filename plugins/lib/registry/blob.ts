@@ -45,9 +45,10 @@ export async function* fetchBlob(
   let last = performance.now();
   for await (const chunk of fetchRange(registry, blob, at, blob.size, options, signal)) {
     waited += performance.now() - last;
+    // Before it is given away: its memory may be gone then.
+    at += chunk.length;
     yield chunk;
     last = performance.now();
-    at += chunk.length;
     const slow = at - from >= sample && waited > 0 && ((at - from) / waited) * 1000 < fast;
     if (slow && options.piece > 0 && options.pieces > 1 && blob.size - at >= 2 * options.piece && last > began) break;
   }
