@@ -16,9 +16,9 @@ import type { Unit } from './unit.ts';
 
 /**
  * Running brief calls get so long to end before the state is taken; those beyond finish on the suspended generation. Everybody else's calls wait meanwhile, so this is
- * ten times what a handler takes that only computes, and not what a disk or another plugin may take.
+ * five times what a handler takes that only computes, and not what a disk or another plugin may take.
  */
-const quiesceMs = 10;
+const quiesceMs = 5;
 /** Where every call must have ended, it is worth waiting for them. */
 const exclusiveHoldMs = 10_000;
 /** Generations that only hold streams which end in their own time. */

@@ -19,6 +19,8 @@ export interface OpenOptions {
   readonly lockTimeoutMs?: number;
   /** A generation before has closed it for this one, and has said so. */
   readonly handedOver?: boolean;
+  /** A connection to it that is open already. */
+  readonly standby?: DatabaseSync;
 }
 
 /** Bytes that the log may keep on disk after a checkpoint. */
@@ -39,13 +41,45 @@ export interface OpenDatabase {
  */
 export function openDatabase(
   path: string,
-  { durable = true, lockTimeoutMs = busyTimeoutMs, handedOver = false }: OpenOptions,
+  { durable = true, lockTimeoutMs = busyTimeoutMs, handedOver = false, standby }: OpenOptions,
 ): OpenDatabase {
+  if (handedOver && standby !== undefined) return { database: standby, unclean: false };
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const found = statSync(`${path}.open`, { throwIfNoEntry: false }) !== undefined;
   const unclean = found && !handedOver;
   // SQLite would make it readable for all; the log and its index take the file's mode.
   closeSync(openSync(path, 'a', 0o600));
+  let database: DatabaseSync | undefined;
+  try {
+    database = connect(path, durable, lockTimeoutMs);
+    if (unclean) quickCheck(database, path);
+    if (!found) markOpen(path);
+    return { database, unclean };
+  } catch (error) {
+    database?.close();
+    throw refusal(path, error);
+  }
+}
+
+/**
+ * A connection beside that of the generation that has the file, for the time when it is handed over; until then it reads. Not looked into: whoever has it open
+ * trusts it. Undefined when nobody has.
+ *
+ * @throws Failure as {@link openDatabase}
+ */
+export function openStandby(
+  path: string,
+  { durable = true, lockTimeoutMs = busyTimeoutMs }: OpenOptions,
+): DatabaseSync | undefined {
+  if (statSync(`${path}.open`, { throwIfNoEntry: false }) === undefined) return undefined;
+  try {
+    return connect(path, durable, lockTimeoutMs);
+  } catch (error) {
+    throw refusal(path, error);
+  }
+}
+
+function connect(path: string, durable: boolean, lockTimeoutMs: number): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     // Labels and names are data and never SQL; a double-quoted string would be taken for a column that happens not to exist.
@@ -62,30 +96,25 @@ export function openDatabase(
     database.exec(
       `PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${journalSizeLimit}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKiB}`,
     );
-    if (unclean) quickCheck(database, path);
-    if (!found) markOpen(path);
-    return { database, unclean };
+    return database;
   } catch (error) {
     database?.close();
-    if (error instanceof Failure) throw error;
-    const damaged = classify(error) === 'fatal';
-    throw new Failure(
-      damaged ? 'DataLoss' : 'Unavailable',
-      `records ${path}: ${(error as Error).message}: ${damaged ? 'data loss' : 'unavailable'}`,
-      { cause: error },
-    );
+    throw error;
   }
 }
 
-/**
- * Empties the log into the database, closes it, and says that it was closed. Not so where the next generation opens it at once: writers wait for that, the log is as good
- * as the database, and whoever finds it when there was no next generation has to look.
- */
-export function closeDatabase(path: string, database: DatabaseSync, { handOver = false } = {}): void {
-  if (handOver) {
-    database.close();
-    return;
-  }
+function refusal(path: string, error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const damaged = classify(error) === 'fatal';
+  return new Failure(
+    damaged ? 'DataLoss' : 'Unavailable',
+    `records ${path}: ${(error as Error).message}: ${damaged ? 'data loss' : 'unavailable'}`,
+    { cause: error },
+  );
+}
+
+/** Empties the log into the database, closes it, and says that it was closed. */
+export function closeDatabase(path: string, database: DatabaseSync): void {
   try {
     database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   } catch (error) {

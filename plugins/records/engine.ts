@@ -17,6 +17,7 @@ import { keyOf, Outcomes } from './outcomes.ts';
 import { Reserve } from './reserve.ts';
 import { noSpace, toFailure } from './refusal.ts';
 import { classify } from './sqlite-error.ts';
+import type { Standby } from './standby.ts';
 import { Statements } from './statements.ts';
 
 export interface EngineOptions {
@@ -27,6 +28,8 @@ export interface EngineOptions {
   readonly lockTimeoutMs?: number;
   /** A generation before has closed it for this one. */
   readonly handedOver?: boolean;
+  /** What the generation that is to have it has made ready, if it was handed over. It becomes the engine's to close. */
+  readonly standby?: Standby;
   /** Bytes kept back for deletes on a full disk; default none. */
   readonly reserve?: number;
   /** Around everything that may take long inside SQLite: tells the supervisor. */
@@ -80,7 +83,10 @@ export class Engine {
   /** @throws Failure as {@link openDatabase}. Tables are there only after the migrations: then call {@link ready}. */
   constructor(options: EngineOptions) {
     this.#options = options;
-    const opened = this.#busy('records open', () => openDatabase(options.path, options));
+    const { standby, ...how } = options;
+    const opened = this.#busy('records open', () =>
+      openDatabase(options.path, { ...how, ...(standby && { standby: standby.database }) }),
+    );
     this.database = opened.database;
     this.unclean = opened.unclean;
     this.#reserve = new Reserve(`${options.path}.reserve`, options.reserve ?? 0);
@@ -97,9 +103,8 @@ export class Engine {
   /** The schema is complete, or has changed: commits can be taken. */
   ready(): void {
     this.#statements.clear();
-    const { outcomes, sequence } = Outcomes.load(this.database);
-    this.#outcomes = outcomes;
-    this.sequence = sequence;
+    this.#outcomes = this.#options.standby?.outcomes ?? new Outcomes(this.database);
+    this.sequence = this.#outcomes.catchUp();
     this.#runner = new CommitRunner(this.database, this.#statements);
   }
 
@@ -155,16 +160,23 @@ export class Engine {
     return { commits: this.#commits, batches: this.#batches, fsyncs: syncs, walBytes, databaseBytes };
   }
 
-  /** Answers what waits, empties the log and closes the file; `handOver` leaves the log to the next generation. */
+  /**
+   * Answers what waits, empties the log and closes the file. `handOver` leaves the log to the next generation, which may have it at once: nothing is written any
+   * more, and the connection is closed a moment later, since callers wait.
+   */
   close(options: { handOver?: boolean } = {}): void {
     if (this.#closed) return;
     while (this.#queue.length > 0) this.#flush();
     this.#closed = true;
     this.#ended ??= new Failure('Unavailable', 'records are closed: unavailable');
     clearImmediate(this.#scheduled);
+    if (options.handOver === true && this.#ended.cause === undefined) {
+      setImmediate(() => this.database.close());
+      return;
+    }
     try {
       // After a failed write nothing is closed in good order: the next start has to look.
-      if (this.#ended.cause === undefined) closeDatabase(this.#options.path, this.database, options);
+      if (this.#ended.cause === undefined) closeDatabase(this.#options.path, this.database);
     } finally {
       if (this.database.isOpen) this.database.close();
     }

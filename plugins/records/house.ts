@@ -6,6 +6,7 @@ import { Engine, type EngineOptions } from './engine.ts';
 import { type MigrationFolder, migrate } from './migrate.ts';
 import { Schedule } from './schedule.ts';
 import type { Serving } from './service.ts';
+import type { Standby } from './standby.ts';
 import { runThread } from './thread.ts';
 
 /** As plugin.toml declares it; durations in ms, sizes in bytes. */
@@ -26,6 +27,8 @@ export interface RecordsHouseOptions {
   readonly config: RecordsConfig;
   /** A generation before has closed the file for this one. */
   readonly handedOver?: boolean;
+  /** Ready for that. Its schema has been looked at. */
+  readonly standby?: Standby | undefined;
   readonly log: Log;
   /** Told what is committed while the file is open. */
   readonly changes: Changes;
@@ -45,6 +48,7 @@ export function openRecordsHouse({
   migrations,
   config,
   handedOver = false,
+  standby,
   log,
   changes,
   busy,
@@ -55,6 +59,7 @@ export function openRecordsHouse({
     path,
     durable: !config.no_sync,
     handedOver,
+    ...(standby && { standby }),
     reserve: config.reserve,
     ...(busy && { busy }),
     onEnd: (failure) => {
@@ -65,10 +70,8 @@ export function openRecordsHouse({
     },
   });
   try {
-    const ran =
-      busy === undefined
-        ? migrate(engine.database, migrations)
-        : busy('records migrate', 600_000, () => migrate(engine.database, migrations));
+    const run = () => (standby === undefined ? migrate(engine.database, migrations) : []);
+    const ran = busy === undefined ? run() : busy('records migrate', 600_000, run);
     if (ran.length > 0) log.info('migrated', { migrations: ran.join(' ') });
     // Who shares content across namespaces is asked of this plugin by containerd's config, and answered by content.
     engine.database

@@ -24,11 +24,13 @@ test('one generation after the other has the file, and an old one can have it ba
     no_sync: false,
   };
   const ctx = { root, config, log, busy: (_what: string, _limit: number, work: () => unknown) => work() };
+  let generations = 0;
   const generation = async () => {
-    const instance = await plugin.start(ctx as unknown as PluginContext<RecordsConfig>);
+    generations += 1;
+    const instance = await plugin.start({ ...ctx, generation: generations } as unknown as PluginContext<RecordsConfig>);
     const service = instance.serve['troupe.records.v1.Records'] as Service<typeof RecordsDefinition>;
-    const commit = async (namespace: string) =>
-      (await service.commit({ ...CommitRequest.create(), namespace }, call)).sequence;
+    const commit = async (namespace: string, id = '') =>
+      (await service.commit({ ...CommitRequest.create(), namespace, id: Buffer.from(id) }, call)).sequence;
     return { instance, commit };
   };
   const file = join(root, 'records.db');
@@ -37,18 +39,26 @@ test('one generation after the other has the file, and an old one can have it ba
   t.false(existsSync(file), 'standing by it touches nothing');
   await t.throwsAsync(first.commit('early'), { message: /unavailable$/ });
   await first.instance.activate!(undefined);
-  t.is(await first.commit('a'), 1n);
+  t.is(await first.commit('a', 'one'), 1n);
 
   const second = await generation();
+  t.is(await first.commit('a', 'two'), 2n);
   const state = await first.instance.suspend!();
   t.true(existsSync(`${file}.open`), 'whoever finds it unhandled looks at it');
   await t.throwsAsync(first.commit('late'), { message: /unavailable$/ });
   await second.instance.activate!(structuredClone(state));
-  t.is(await second.commit('b'), 2n);
+  t.is(await second.commit('b'), 3n);
+  t.is(await second.commit('a', 'one'), 1n, 'asked again: read before it was handed over');
+  t.is(await second.commit('a', 'two'), 2n, 'asked again: committed while it stood by');
+
+  const third = await generation();
   await second.instance.stop!();
+  await third.instance.activate!(undefined);
+  t.is(await third.commit('c'), 4n, 'handed nothing, as after a crash, it opens the file for itself');
+  await third.instance.stop!();
 
   await first.instance.activate!(undefined);
-  t.is(await first.commit('c'), 3n);
+  t.is(await first.commit('d'), 5n);
   await first.instance.stop!();
   t.false(existsSync(`${file}-wal`));
 });

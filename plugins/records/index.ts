@@ -6,6 +6,7 @@ import { Changes } from './changes.ts';
 import type { MigrationFolder } from './migrate.ts';
 import { openRecordsHouse, type RecordsConfig, type RecordsHouse } from './house.ts';
 import { recordsService } from './service.ts';
+import { Standby } from './standby.ts';
 
 /** The kernel hands this plugin the folders of all planned ones. */
 type Context = PluginContext<RecordsConfig> & { readonly migrations?: readonly MigrationFolder[] };
@@ -13,7 +14,7 @@ type Context = PluginContext<RecordsConfig> & { readonly migrations?: readonly M
 /** How long answers have to reach their callers before the daemon ends itself. */
 const endDelayMs = 250;
 
-/** The file is closed, and nobody else has had it since. */
+/** Nothing is written to the file any more, and nobody else has had it since. */
 interface State {
   readonly closed: true;
 }
@@ -22,6 +23,9 @@ export default definePlugin<RecordsConfig, State>({
   start(ctx: Context) {
     let house: RecordsHouse | undefined;
     const changes = new Changes();
+    const path = join(ctx.root, 'records.db');
+    const migrations = ctx.migrations ?? [{ prefix: 'records', dir: join(import.meta.dirname, 'migrations') }];
+    let standby = ctx.generation > 1 ? makeReady() : undefined;
     const close = async () => {
       await house?.close();
       house = undefined;
@@ -34,11 +38,16 @@ export default definePlugin<RecordsConfig, State>({
         }, changes),
       },
       activate(state) {
+        const ready = standby;
+        standby = undefined;
+        // After a crash the file is looked into first.
+        if (state === undefined) ready?.close();
         house = openRecordsHouse({
-          path: join(ctx.root, 'records.db'),
-          migrations: ctx.migrations ?? [{ prefix: 'records', dir: join(import.meta.dirname, 'migrations') }],
+          path,
+          migrations,
           config: ctx.config,
           handedOver: state !== undefined,
+          standby: state === undefined ? undefined : ready,
           log: ctx.log,
           changes,
           busy: ctx.busy,
@@ -55,8 +64,19 @@ export default definePlugin<RecordsConfig, State>({
       },
       async stop() {
         changes.close();
+        standby?.close();
         await close();
       },
     };
+
+    /** What cannot be made ready is opened, and told of, when it is wanted. */
+    function makeReady(): Standby | undefined {
+      try {
+        return Standby.open({ path, durable: !ctx.config.no_sync, migrations });
+      } catch (error) {
+        ctx.log.debug('no standby', { error: (error as Error).message });
+        return undefined;
+      }
+    }
   },
 });

@@ -35,17 +35,22 @@ export function migrate(database: DatabaseSync, folders: readonly MigrationFolde
   database.exec(`CREATE TABLE IF NOT EXISTS records_migration (
     prefix TEXT NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, at TEXT NOT NULL DEFAULT (datetime()), PRIMARY KEY (prefix, name)
   ) STRICT, WITHOUT ROWID`);
-  const ran: string[] = [];
+  const pending = pendingMigrations(database, folders);
+  for (const migration of pending) apply(database, migration);
+  return pending.map(({ prefix, name }) => `${prefix}/${name}`);
+}
+
+/** Those that have not run yet. Only reads, and asks for the table of those that ran. @throws Failure as {@link migrate}, but for wrong SQL */
+export function pendingMigrations(database: DatabaseSync, folders: readonly MigrationFolder[]): Migration[] {
+  const pending: Migration[] = [];
   const ordered = [...folders].sort((a, b) => Number(b.prefix === 'records') - Number(a.prefix === 'records'));
   for (const folder of ordered) {
     const known = appliedTo(database, folder.prefix);
     for (const migration of readMigrations(folder)) {
       const before = known.get(migration.name);
       known.delete(migration.name);
-      if (before === undefined) {
-        apply(database, migration);
-        ran.push(`${migration.prefix}/${migration.name}`);
-      } else if (before !== migration.sha256)
+      if (before === undefined) pending.push(migration);
+      else if (before !== migration.sha256)
         throw refused(`migration ${migration.prefix}/${migration.name} is not the one that made this database`);
     }
     const [newer] = known.keys();
@@ -54,7 +59,7 @@ export function migrate(database: DatabaseSync, folders: readonly MigrationFolde
         `this database was written by a newer version: migration ${folder.prefix}/${newer} is not known here`,
       );
   }
-  return ran;
+  return pending;
 }
 
 function appliedTo(database: DatabaseSync, prefix: string): Map<string, string> {

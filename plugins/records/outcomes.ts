@@ -14,28 +14,28 @@ const half = 16_384;
 export class Outcomes {
   #newer = new Map<string, number>();
   #older = new Map<string, number>();
+  readonly #newest: StatementSync;
   readonly #insert: StatementSync;
   readonly #read: StatementSync;
   readonly #trim: StatementSync;
   /** Rows up to this sequence may go. */
   #trimTo = 0;
 
-  /** Reads the ids on disk. @returns with it the newest sequence, 0 when there is none. */
-  static load(database: DatabaseSync): { outcomes: Outcomes; sequence: number } {
-    const outcomes = new Outcomes(database);
-    let sequence = 0;
-    const rows = database.prepare('SELECT sequence, id FROM records_commit ORDER BY sequence').iterate();
-    for (const row of rows as Iterable<{ sequence: number; id: Uint8Array }>) {
-      sequence = row.sequence;
-      outcomes.remember(keyOf(row.id), sequence);
-    }
-    return { outcomes, sequence };
-  }
+  /** Newest that was read or written; 0: none. */
+  #sequence = 0;
 
-  private constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync) {
+    this.#newest = database.prepare('SELECT sequence, id FROM records_commit WHERE sequence > ? ORDER BY sequence');
     this.#insert = database.prepare('INSERT INTO records_commit (sequence, id, outcome) VALUES (?, ?, ?)');
     this.#read = database.prepare('SELECT outcome FROM records_commit WHERE sequence = ?');
     this.#trim = database.prepare('DELETE FROM records_commit WHERE sequence <= ?');
+  }
+
+  /** Reads the ids on disk that are newer than those it knows. @returns the newest sequence, 0 when there is none */
+  catchUp(): number {
+    for (const row of this.#newest.iterate(this.#sequence) as Iterable<{ sequence: number; id: Uint8Array }>)
+      this.remember(keyOf(row.id), row.sequence);
+    return this.#sequence;
   }
 
   /** The outcome's bytes; undefined for an id that was not seen. */
@@ -59,6 +59,7 @@ export class Outcomes {
       this.#older = this.#newer;
       this.#newer = new Map();
     }
+    this.#sequence = sequence;
     // Without an id its row is to be trimmed all the same.
     this.#newer.set(key || `${sequence}`, sequence);
   }
