@@ -17,5 +17,9 @@ export interface Config {
   readonly min_rate: number;
   /** ms */
   readonly stall_timeout: number;
+  readonly bin_dir: string;
+  readonly max_verifiers: number;
+  /** ms */
+  readonly per_verifier_timeout: number;
   readonly default_snapshotter: string;
 }

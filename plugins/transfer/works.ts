@@ -16,6 +16,7 @@ import { pull, type UnpackWish } from './pull.ts';
 import { blobOptionsOf, openRegistry } from './registry-access.ts';
 import { push } from './push.ts';
 import { exportArchive, targetOf } from './export.ts';
+import { requireVerified } from './image-verifiers.ts';
 import { importArchive } from './import.ts';
 import { adopt } from './stored.ts';
 import { type Clients, type Scope, withLease } from './scope.ts';
@@ -57,6 +58,7 @@ async function pullImage(job: Job): Promise<void> {
       const resolved = await access.registry.resolve(call.signal);
       const names = givenNames(store, resolved.digest);
       if (names.length === 0) throw new Failure('NotFound', 'no image name found: not found');
+      await requireVerified(ctx, { ...resolved, name: source.reference }, call);
       progress.say(`Pulling from ${nameOf(job.source)}`);
       progress.say('fetching image content', source.reference, resolved);
       const target = await pull(ctx, scope, access.registry, resolved, {

@@ -140,8 +140,8 @@ export const VerifyResponse: MessageFns<VerifyResponse, "troupe.verifier.v1.Veri
 
 /**
  * Says whether content may be used. Every plugin that serves this is asked, each under a name of its own, before a layer
- * is unpacked: one that says no, or does not answer within its time, keeps the layer out. What is asked about is what the
- * digest names, so an answer may be remembered.
+ * is unpacked, and before an image is pulled inside the daemon, then with the image's name: one that says no, or does not
+ * answer within its time, keeps it out. What is asked about is what the digest names, so an answer may be remembered.
  */
 export type VerifierDefinition = typeof VerifierDefinition;
 export const VerifierDefinition = {
