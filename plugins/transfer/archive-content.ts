@@ -1,5 +1,7 @@
 /** What the files of an archive become while it is read. */
+import { randomBytes } from 'node:crypto';
 import { Failure } from 'troupe/plugin';
+import { compress } from '../lib/compression/compress.ts';
 import type { Digest } from '../lib/digest/digest.ts';
 import type { Descriptor } from '../lib/image/document.ts';
 import { childLabels } from '../lib/image/media-type.ts';
@@ -36,6 +38,30 @@ export async function storeDocument(
     scope.signal,
   );
   if (came === 'there') await scope.content.label(descriptor.digest, labels, scope.signal);
+}
+
+/** Layers as they are, or compressed by gzip where they are plain: each once, however many images have it. */
+export function layersToStore(scope: Scope, force: boolean): (layer: StoredFile) => Promise<StoredFile> {
+  const made = new Map<Digest, Promise<StoredFile>>();
+  return (layer) => {
+    if (layer.compressed || !force) return Promise.resolve(layer);
+    const known = made.get(layer.digest) ?? compressed(scope, layer);
+    made.set(layer.digest, known);
+    return known;
+  };
+}
+
+async function compressed({ content, signal }: Scope, layer: StoredFile): Promise<StoredFile> {
+  let size = 0;
+  const bytes = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const chunk of compress(content.bytes(layer.digest, 0, signal), 'gzip')) {
+      size += chunk.length;
+      yield chunk;
+    }
+  };
+  const ref = `compress-${randomBytes(12).toString('hex')}`;
+  const digest = await content.writeUnknown(ref, undefined, bytes(), signal);
+  return { digest, size, compressed: true, bytes: undefined };
 }
 
 export function invalid(problem: string): Failure {

@@ -15,7 +15,8 @@ export interface Target {
   readonly ref: string;
   /** Empty: unknown. */
   readonly digest: string;
-  readonly size: number;
+  /** Undefined: as many as come. */
+  readonly size: number | undefined;
 }
 
 /** Bytes of one message. Larger ones wait for all of their bytes at each hop, smaller ones pay for the hop more often. */
@@ -44,7 +45,7 @@ export class ContentWrite {
 
   /** @throws Failure FailedPrecondition when the bytes are not what they should be: then `mismatched` */
   async run({ labels, source, onProgress }: WriteOptions, signal: AbortSignal): Promise<'written' | 'there'> {
-    const { size } = this.#target;
+    const { size = Number.POSITIVE_INFINITY } = this.#target;
     try {
       await this.#send(WriteAction.STAT, {});
       let offset = Number((await this.#reply()).offset);
@@ -82,7 +83,7 @@ export class ContentWrite {
   }
 
   async #send(action: WriteAction, fields: Partial<WriteContentRequest>): Promise<void> {
-    const { ref, digest, size } = this.#target;
+    const { ref, digest, size = 0 } = this.#target;
     this.#unanswered++;
     // The pipe ends with the answer, which says more than that it ended.
     await this.#requests.write({

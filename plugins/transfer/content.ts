@@ -117,10 +117,10 @@ export class Content {
     }
   }
 
-  /** Makes a blob of bytes whose digest nobody has said. @returns the digest */
+  /** Makes a blob of bytes whose digest nobody has said, and it may be their number neither. @returns the digest */
   async writeUnknown(
     ref: string,
-    size: number,
+    size: number | undefined,
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): Promise<Digest> {

@@ -15,8 +15,17 @@ const largest = 20 << 20;
 const mostImages = 1000;
 const mostTags = 10_000;
 
-/** Descriptors for an index: each image once without a name when it has none, else once for each. */
-export async function dockerManifests(scope: Scope, document: Uint8Array, files: StoredFiles): Promise<object[]> {
+/**
+ * Descriptors for an index: each image once without a name when it has none, else once for each.
+ *
+ * @param toStore what a layer is stored as, given what it is in the archive
+ */
+export async function dockerManifests(
+  scope: Scope,
+  document: Uint8Array,
+  files: StoredFiles,
+  toStore: (layer: StoredFile) => Promise<StoredFile>,
+): Promise<object[]> {
   const images = parseStrict(document, {
     what: 'manifest.json',
     limit: largest,
@@ -32,7 +41,7 @@ export async function dockerManifests(scope: Scope, document: Uint8Array, files:
       RepoTags: tags,
     } = (image ?? {}) as { Config?: unknown; Layers?: unknown; RepoTags?: unknown };
     if (typeof config !== 'string') throw invalid('an image of its manifest.json has no Config');
-    const manifest = await makeManifest(scope, config, texts(layers, 'Layers'), files);
+    const manifest = await makeManifest(scope, config, texts(layers, 'Layers'), files, toStore);
     const names = texts(tags ?? [], 'RepoTags').map(normalizeName);
     if (descriptors.length + names.length > mostTags) throw invalid(`its manifest.json has more than ${mostTags} tags`);
     if (names.length === 0) descriptors.push(manifest);
@@ -47,6 +56,7 @@ async function makeManifest(
   configName: string,
   layerNames: readonly string[],
   files: StoredFiles,
+  toStore: (layer: StoredFile) => Promise<StoredFile>,
 ): Promise<object> {
   const need = (name: string): StoredFile => {
     const found = files.get(name);
@@ -67,14 +77,13 @@ async function makeManifest(
     children.push({ mediaType, digest, size, annotations: {}, platform: undefined, urls: [] });
     return { mediaType, digest, size };
   };
+  const layers: StoredFile[] = [];
+  for (const name of layerNames) layers.push(await toStore(need(name)));
   const manifest = {
     schemaVersion: 2,
     mediaType: DOCKER_MANIFEST,
     config: describe(DOCKER_CONFIG, config),
-    layers: layerNames.map((name) => {
-      const layer = need(name);
-      return describe(layer.compressed ? `${DOCKER_LAYER}.gzip` : DOCKER_LAYER, layer);
-    }),
+    layers: layers.map((layer) => describe(layer.compressed ? `${DOCKER_LAYER}.gzip` : DOCKER_LAYER, layer)),
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
   const descriptor = { mediaType: DOCKER_MANIFEST, digest: digestOf(bytes), size: bytes.length };

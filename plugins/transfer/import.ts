@@ -10,7 +10,7 @@ import { Digester, digestAlgorithm, digestOf, isDigest } from '../lib/digest/dig
 import { type Descriptor, documentLimit, parseDocument } from '../lib/image/document.ts';
 import { OCI_INDEX } from '../lib/image/media-type.ts';
 import { archiveEntries, type ArchiveEntry } from './archive-entries.ts';
-import { invalid, storeDocument, type StoredFile, type StoredFiles } from './archive-content.ts';
+import { invalid, layersToStore, storeDocument, type StoredFile, type StoredFiles } from './archive-content.ts';
 import { dockerManifests } from './docker-archive.ts';
 import type { Scope } from './scope.ts';
 
@@ -20,10 +20,14 @@ const largestDocument = 20 << 20;
 /** What docker's first archives have beside each layer, and nobody reads. */
 const ignored = /(?:^|\/)(?:VERSION|json|repositories)$/;
 
-/** @returns the index of the archive, which is content, and what it names. @throws Failure InvalidArgument */
+/**
+ * @param forceCompress plain layers of docker's archives are stored compressed; those of an OCI layout have a manifest already, which says what they are
+ * @returns the index of the archive, which is content, and what it names. @throws Failure InvalidArgument
+ */
 export async function importArchive(
   scope: Scope,
   archive: AsyncIterable<Uint8Array>,
+  forceCompress: boolean,
 ): Promise<{ index: Descriptor; manifests: readonly Descriptor[] }> {
   const { bytes } = await decompress(archive, 'archive of images');
   const files = new Map<string, StoredFile>();
@@ -42,13 +46,14 @@ export async function importArchive(
     else if (name.startsWith('blobs/')) await storeBlob(scope, name, entry, files);
     else if (!ignored.test(name)) files.set(name, await storeFile(scope, entry));
   }
-  return indexOf(scope, documents, { get: (name) => follow(name, files, links) });
+  return indexOf(scope, documents, { get: (name) => follow(name, files, links) }, forceCompress);
 }
 
 async function indexOf(
   scope: Scope,
   documents: ReadonlyMap<string, Uint8Array>,
   files: StoredFiles,
+  forceCompress: boolean,
 ): Promise<{ index: Descriptor; manifests: readonly Descriptor[] }> {
   const given = documents.get('index.json');
   const docker = documents.get('manifest.json');
@@ -57,7 +62,7 @@ async function indexOf(
     if (given === undefined) throw invalid('has an oci-layout and no index.json');
     bytes = given;
   } else if (docker !== undefined) {
-    const manifests = await dockerManifests(scope, docker, files);
+    const manifests = await dockerManifests(scope, docker, files, layersToStore(scope, forceCompress));
     bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
   } else throw invalid('has neither an oci-layout nor a manifest.json');
   const digest = digestOf(bytes);

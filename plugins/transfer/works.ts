@@ -112,13 +112,11 @@ async function importImages(job: Job): Promise<void> {
   const { ctx, progress, call } = job;
   const { stream: id, forceCompress } = endOf(job.source, 'import');
   const store = endOf(job.destination, 'store');
-  if (forceCompress)
-    throw new Failure('Unimplemented', 'layers are kept as the archive has them, not compressed: not implemented');
   const stream = await ClientStream.take(ctx.call(StreamsDefinition), id, call);
   try {
     await withLease(job.clients, call, progress, async (scope) => {
       progress.say('Importing');
-      const { index, manifests } = await importArchive(scope, stream.bytes());
+      const { index, manifests } = await importArchive(scope, stream.bytes(), forceCompress);
       await adopt(ctx, scope, index, selectionOf(store), unpacksOf(store, ctx.config));
       const given = givenNames(store, index.digest);
       if (given.length > 0) await save(scope, given, index, store.labels, call);

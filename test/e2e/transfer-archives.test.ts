@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { TransferDefinition } from 'troupe/proto/containerd/services/transfer/v1/transfer.ts';
 import { ImageExportStream, ImageImportStream } from 'troupe/proto/containerd/types/transfer/archive.ts';
@@ -41,11 +41,17 @@ async function importBytes(
   { client }: Rig,
   bytes: Uint8Array,
   store: Parameters<typeof storeEnd>[0],
+  forceCompress = false,
 ): Promise<string[]> {
   const stream = await OpenedStream.open(client, `import-${++streams}`, {});
   const sending = stream.sendBytes(bytes).catch(() => {});
   try {
-    const seen = await transfer(client, pack(ImageImportStream, { stream: stream.id }), storeEnd(store), {});
+    const seen = await transfer(
+      client,
+      pack(ImageImportStream, { stream: stream.id, forceCompress }),
+      storeEnd(store),
+      {},
+    );
     return seen.filter(({ event }) => event === 'saved').map(({ name }) => name);
   } finally {
     stream.close();
@@ -111,6 +117,28 @@ rootTest.serial('import of what docker saves: manifests are made, tags are names
   t.deepEqual(names, ['docker.io/busy/box:2']);
   const snapshots = await rig.daemon.ctr(['snapshots', 'ls']);
   t.true(snapshots.stdout.includes(chainIds.at(-1)!));
+});
+
+rootTest.serial('import of what docker saves, compressed: the layers are gzip, and unpack to the same', async (t) => {
+  const rig = await useRig(t);
+  const file = join(rig.dir, 'docker.tar');
+  const { chainIds, layers } = writeDockerArchive(file, { name: 'busy/box:2' });
+  const store = { extraReferences: byAnnotation, unpacks: [{ platform: host, snapshotter: 'overlayfs' }] };
+  const names = await importBytes(rig, readFileSync(file), store, true);
+  t.deepEqual(names, ['docker.io/busy/box:2']);
+  t.true((await rig.daemon.ctr(['snapshots', 'ls'])).stdout.includes(chainIds.at(-1)!));
+  const { stdout: listed } = await rig.daemon.ctr(['images', 'ls']);
+  const { stdout: manifest } = await rig.daemon.ctr(['content', 'get', /sha256:[0-9a-f]{64}/.exec(listed)![0]]);
+  const described = (JSON.parse(manifest) as { layers: { mediaType: string; digest: string; size: number }[] }).layers;
+  t.is(described.length, layers.length);
+  for (const [at, { mediaType, digest, size }] of described.entries()) {
+    t.is(mediaType, 'application/vnd.docker.image.rootfs.diff.tar.gzip');
+    const out = join(rig.dir, String(at));
+    t.is((await run('sh', ['-c', `ctr -a ${rig.daemon.address} content get ${digest} > ${out}`])).code, 0);
+    const bytes = readFileSync(out);
+    t.is(bytes.length, size);
+    t.deepEqual(gunzipSync(bytes), Buffer.from(layers[at]!.bytes));
+  }
 });
 
 rootTest.serial('archives that lie or climb are refused, and leave nothing', async (t) => {
