@@ -10,7 +10,7 @@ import { isListening } from 'troupe/sys';
 import { now } from '../lib/timestamp/timestamp.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
-import { endProcess, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
+import { endProcess, findNaming, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
 import { settledWithin } from './settled.ts';
 import type { Task } from './task.ts';
 
@@ -57,6 +57,20 @@ export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
     target = task.shimPid === undefined ? find() : undefined;
   }
   return target === undefined;
+}
+
+/**
+ * Takes away what there may be of a container whose shim said that it has none: a Create that it had not read yet when it said so started a runtime, which outlives it.
+ * That is let end, since what it is killed in the middle of nobody can take away.
+ */
+export async function clearUnmade(host: TasksHost, task: Task): Promise<void> {
+  const { namespace, id, binary, bundle } = task;
+  for (const process of findNaming(bundle.path)) {
+    if (await goneWithin(process, host.timeouts.cleanup)) continue;
+    host.log.warn('ending a runtime that makes a container for nobody', { namespace, id, pid: process.pid });
+    await endProcess(process, host.timeouts.cleanup);
+  }
+  await deleteByShim(host, { namespace, id, bundle: bundle.path, binary });
 }
 
 /** What a task whose shim is dead ended with; undefined when there never was a process. Ends what of the container still runs. */

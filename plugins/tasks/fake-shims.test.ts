@@ -1,5 +1,15 @@
 /** Shims that lie, stall and die, played by this process: their binary is a script that prints where this process listens. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -283,6 +293,37 @@ test('a shim that has no such task after a start is ended without an event', asy
   await t.throwsAsync(manager.find('fake', 'web'), { message: 'task web not found: not found' });
   t.true(asked.includes('Shutdown'));
   t.deepEqual(rig.events, []);
+  nothingLeft(t, rig);
+});
+
+test('a Create that a shim reads after it has said that it has no task is let end, and taken away', async (t) => {
+  const rig = await makeRig(t, { shutdown: 200 });
+  const path = join(rig.directory, 'late.sock');
+  const made = join(rig.directory, 'made');
+  let answer = proper;
+  await listen(t, path, (call) => answer(call));
+  const before = start(t, rig);
+  // Its delete says what it found.
+  const shim = binary(rig, `echo unix://${path}`);
+  writeFileSync(shim, readFileSync(shim, 'utf8').replace('delete)', `delete) cat ${made} >> ${shim}.found;`));
+  await before.create(options(shim));
+  before.stop();
+  const bundle = join(rig.host.state, 'fake/web');
+  let runtime: ChildProcess | undefined;
+  answer = async (call) => {
+    if (call.method === 'State') throw new Failure('NotFound', 'container not created');
+    if (call.method === 'Shutdown') {
+      const script = `read -r line < ${bundle}/go; echo made > ${made}`;
+      mkfifo(join(bundle, 'go'), 0o600);
+      runtime = spawn('sh', ['-c', script, 'runtime', '--bundle', bundle], { stdio: 'ignore' });
+      setTimeout(() => writeFileSync(join(bundle, 'go'), 'on\n'), 100);
+    }
+    return proper(call);
+  };
+  const manager = start(t, rig);
+  await t.throwsAsync(manager.find('fake', 'web'), { message: 'task web not found: not found' });
+  t.is(readFileSync(`${shim}.found`, 'utf8'), 'made\n', 'what there was when it was deleted');
+  t.is(runtime?.exitCode ?? 0, 0, 'it was not killed');
   nothingLeft(t, rig);
 });
 

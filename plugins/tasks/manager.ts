@@ -8,7 +8,7 @@ import { Failure, failpoint } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import type { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
 import { Bundle, removeTree, sweepWork } from './bundle.ts';
-import { cleanAfterShim, endShim, removeBundle, retireShim, unlinkDeadSocket } from './burial.ts';
+import { cleanAfterShim, clearUnmade, endShim, removeBundle, retireShim, unlinkDeadSocket } from './burial.ts';
 import { settledWithin } from './settled.ts';
 import { type CreateOptions, createTask } from './creation.ts';
 import { ExitDelivery } from './exit-delivery.ts';
@@ -46,7 +46,7 @@ export class TaskManager {
         this.#watch(task);
         this.exits.expect(task, state);
       },
-      empty: (task) => this.#retire(task),
+      empty: (task) => this.#retire(task, () => clearUnmade(this.#host, task)),
       dead: (task, reason) => this.#clean(task, reason),
     });
   }
@@ -254,11 +254,12 @@ export class TaskManager {
     }
   }
 
-  /** Takes away a task that its shim has no more. */
-  async #retire(task: Task): Promise<void> {
+  /** Takes away a task that its shim has no more, or never had: then `clear` takes away what may be of it all the same. */
+  async #retire(task: Task, clear?: () => Promise<void>): Promise<void> {
     // From here on the end of the connection is no news.
     task.condition = 'gone';
     await retireShim(this.#host, task, this.#shared(task));
+    await clear?.();
     await this.#forget(task, undefined);
   }
 

@@ -37,6 +37,18 @@ export function findShim(binary: string, namespace: string, id: string, address:
   return undefined;
 }
 
+/** Processes that have `path` on their command line: a runtime and its bundle. Reads all of /proc. */
+export function findNaming(path: string): ShimPid[] {
+  const found: ShimPid[] = [];
+  for (const name of readdirSync('/proc')) {
+    const pid = /^[0-9]+$/.test(name) ? Number(name) : 0;
+    if (!plausiblePid(pid) || !commandLine(pid).includes(path)) continue;
+    const startTime = startTimeOf(pid);
+    if (startTime !== undefined) found.push({ pid, startTime });
+  }
+  return found;
+}
+
 function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`).toString().split('\0');
