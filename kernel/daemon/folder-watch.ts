@@ -6,7 +6,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { join, sep } from 'node:path';
 import type { Logger } from '../log.ts';
 import { Failure } from '../sdk/failure.ts';
-import { closureOf } from './closure.ts';
+import { modulesOf } from '../supervisor/closure.ts';
 import type { Redeployer } from './redeploy.ts';
 
 const quietMs = 100;
@@ -72,7 +72,7 @@ export class FolderWatch {
     const known = plugins();
     const concerned = known.filter(({ dir }) => {
       if (changed.some((path) => within(path, dir))) return true;
-      const closure = closureOf(join(dir, 'index.ts'));
+      const closure = modulesOf(join(dir, 'index.ts'));
       return changed.some((path) => closure.has(path));
     });
     const nobodys = changed.filter((path) => {

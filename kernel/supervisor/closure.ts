@@ -6,6 +6,7 @@
  * for what has changed. What the kernel offers, and what lies under node_modules, changes with the daemon. Tests are no part of a plugin.
  */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 
@@ -88,6 +89,21 @@ export class ClosureReader {
   }
 }
 
+/** A module and what it imports, and so on: absolute paths. A file that is not there is in it too: that it appears is a change. */
+export function modulesOf(entry: string): Set<string> {
+  const found = new Set([entry]);
+  for (const file of found) {
+    let text: string;
+    try {
+      text = readFileSync(file, 'utf8');
+    } catch {
+      continue;
+    }
+    for (const path of importsOf(text)) found.add(join(dirname(file), path));
+  }
+  return found;
+}
+
 async function filesIn(dir: string): Promise<string[]> {
   const files: string[] = [];
   const dirs = [dir];
@@ -104,6 +120,6 @@ async function filesIn(dir: string): Promise<string[]> {
   return files;
 }
 
-export function importsOf(text: string): string[] {
+function importsOf(text: string): string[] {
   return importPatterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => match[1]!));
 }
