@@ -19,6 +19,13 @@ export interface GroupMember {
   giveUp(reason: string): Promise<void>;
 }
 
+/**
+ * The process had no descriptor or no memory left for a thread: that says nothing of the plugin, and passes. Counted against it, a moment of scarcity would take plugins
+ * away for good.
+ */
+const scarcity = /\b(?:ERR_WORKER_INIT_FAILED|EMFILE|ENFILE)\b/;
+const scarcityPauseMs = 1000;
+
 export type Strategy = Manifest['strategy'];
 
 export class RestartGroup {
@@ -42,7 +49,7 @@ export class RestartGroup {
   failed(member: GroupMember, cause: object, reason: string): void {
     let pause = this.#pauses.get(cause);
     if (pause === undefined) {
-      pause = { ms: this.#budget.next() };
+      pause = { ms: scarcity.test(reason) ? scarcityPauseMs : this.#budget.next() };
       this.#pauses.set(cause, pause);
     }
     if (pause.ms === undefined) {

@@ -6,8 +6,13 @@ import { RestartBudget } from './restart-budget.ts';
 const five = '[backoff]\nrestarts = 5\nwithin = "30s"\n';
 
 /** Until it is up again, or is not tried any more; then `thenMs` more. */
-async function crash({ worker, clock, supervisor }: FakeRig, id: string, thenMs = 0): Promise<string> {
-  worker(id).die('oh no');
+async function crash(
+  { worker, clock, supervisor }: FakeRig,
+  id: string,
+  thenMs = 0,
+  reason = 'oh no',
+): Promise<string> {
+  worker(id).die(reason);
   const unit = supervisor.unit(id);
   do await clock.advance(100);
   while (unit.state !== 'ready' && unit.state !== 'failed');
@@ -28,6 +33,13 @@ test('B9 five deaths in thirty seconds are forgiven, the sixth is not', async (t
   // By hand it can be started again, and the budget remembers.
   await rig.supervisor.unit('a.v1.frail').start();
   t.is(rig.supervisor.unit('a.v1.frail').state, 'ready');
+});
+
+test('B9 want of descriptors is not counted: the plugin comes back when there are some again', async (t) => {
+  const rig = useFakes(t, [manifest('a.v1.frail', five)]);
+  await rig.supervisor.boot();
+  const reason = 'ERR_WORKER_INIT_FAILED Worker initialization failure: EMFILE';
+  for (let death = 0; death < 20; death++) t.is(await crash(rig, 'a.v1.frail', 0, reason), 'ready', `death ${death}`);
 });
 
 test('B9 deaths that are spread over more than thirty seconds never stop it', async (t) => {

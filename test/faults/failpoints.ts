@@ -122,6 +122,10 @@ function runPoint(
   });
 }
 
+function endsItself(rig: Rig): boolean {
+  return rig.log.some((line) => line.includes('the daemon ends itself'));
+}
+
 function crews(point: string): Member[][] {
   const first = likely.find(([prefix]) => point.startsWith(prefix))![1];
   return [members(first), members(everybody)];
@@ -139,8 +143,7 @@ export async function killAt(rig: Rig, point: string): Promise<Shot> {
   const serves = await rig.start(env).then(
     () => true,
     (error: Error) => {
-      if (!error.message.includes('SIGKILL') || rig.log.some((line) => line.includes('the daemon ends itself')))
-        throw error;
+      if (!error.message.includes('SIGKILL') || endsItself(rig)) throw error;
       return false;
     },
   );
@@ -194,10 +197,10 @@ async function failAt(rig: Rig, point: string): Promise<Shot> {
     if (heard) break;
   }
   // It has happened once; from now on everything must go well, in the same daemon unless that has ended itself.
-  const ended = await Promise.race([rig.daemon.exited, sleep(100, undefined)]);
+  // What ends itself lets its answers out first.
+  const ended = await Promise.race([rig.daemon.exited, sleep(endsItself(rig) ? 10_000 : 500, undefined)]);
   if (ended !== undefined) {
-    if (!rig.log.some((line) => line.includes('the daemon ends itself')))
-      return { fired: heard, faults: [`the daemon ended with ${ended.code ?? ended.signal}`] };
+    if (!endsItself(rig)) return { fired: heard, faults: [`the daemon ended with ${ended.code ?? ended.signal}`] };
     return { fired: heard, faults: await startAndCheck(rig) };
   }
   const after = rig.mix(crews(point)[0]!, 1);
