@@ -122,6 +122,7 @@ test('two lines are enough, and the rest has defaults', (t) => {
   t.deepEqual(manifest.limits, { softMb: 128, hardMb: 512 });
   t.deepEqual(manifest.state, { version: 1, reads: [1] });
   t.deepEqual(manifest.backoff, { minMs: 0, maxMs: 1600, restarts: 5, withinMs: 30_000 });
+  t.deepEqual(manifest.deadlines, { startMs: 10_000, stopMs: 5000 });
   t.false('thread' in manifest);
 });
 

@@ -75,6 +75,7 @@ export interface Manifest {
     readonly restarts: number;
     readonly withinMs: number;
   };
+  /** `startMs` is for each step: its code is loaded, `start`, `activate`. */
   readonly deadlines: { readonly startMs: number; readonly stopMs: number };
   /** Prefix of the tables that it may write; empty when it keeps no records. Its migrations lie in `migrations/`. */
   readonly records: { readonly prefix: string };
@@ -282,7 +283,7 @@ function readBackoff(table: TableReader | undefined): Manifest['backoff'] {
 }
 
 function readDeadlines(table: TableReader | undefined): Manifest['deadlines'] {
-  const deadlines = { startMs: table?.duration('start') ?? 60_000, stopMs: table?.duration('stop') ?? 5000 };
+  const deadlines = { startMs: table?.duration('start') ?? 10_000, stopMs: table?.duration('stop') ?? 5000 };
   table?.rest();
   return deadlines;
 }
