@@ -9,7 +9,9 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -170,6 +172,34 @@ compared(
     t.false(existsSync(join(own, 't.sock')));
   },
 );
+
+test.serial('records that were lost are said to be so, and what they name is not cleared away', async (t) => {
+  const daemon = await useDaemon(t);
+  t.is((await daemon.ctr(['namespaces', 'create', 'kept'])).code, 0);
+  await daemon.stop();
+  const database = join(daemon.root, 'troupe.records.v1.records/records.db');
+  const good = readFileSync(database);
+  const blobs = join(daemon.root, 'io.containerd.content.v1.content/blobs/sha256');
+  mkdirSync(blobs, { recursive: true });
+  const blob = join(blobs, 'f'.repeat(64));
+  // Named by no record, as all are when there are none.
+  writeFileSync(blob, 'precious');
+  for (const damage of [() => truncateSync(database), () => rmSync(database)]) {
+    damage();
+    await daemon.start();
+    const { code, stderr } = await daemon.ctr(['namespaces', 'ls']);
+    t.is(code, 1);
+    t.regex(
+      stderr,
+      /records\.db: it is empty, and was not: put a copy in its place, or remove \S+records\.db\.made .*: unavailable$/m,
+    );
+    await daemon.stop();
+    t.is(readFileSync(blob, 'utf8'), 'precious');
+  }
+  writeFileSync(database, good);
+  await daemon.start();
+  t.regex((await daemon.ctr(['namespaces', 'ls', '-q'])).stdout, /^kept$/m);
+});
 
 test.serial('directories that may not be written are said to be so', async (t) => {
   const dir = useScratch(t, 'readonly');
