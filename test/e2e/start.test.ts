@@ -18,8 +18,10 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { MNT_DETACH, mount, unmountAll } from 'troupe/sys';
 import { type Outcome, run } from '../helpers/command.ts';
 import { useDaemon } from '../helpers/daemon.ts';
+import { needing } from '../helpers/privilege.ts';
 import { whyNoContainers } from '../helpers/pair.ts';
 import { Peer } from '../helpers/peer.ts';
 import { busyboxLayer, imageLayout, writeOciArchive } from '../helpers/image.ts';
@@ -199,6 +201,16 @@ test.serial('records that were lost are said to be so, and what they name is not
   writeFileSync(database, good);
   await daemon.start();
   t.regex((await daemon.ctr(['namespaces', 'ls', '-q'])).stdout, /^kept$/m);
+});
+
+needing('mount')('a root that will not survive a reboot is warned about', async (t) => {
+  const base = useScratch(t, 'memory');
+  mount('tmpfs', base, 'tmpfs', 0, 'size=512m');
+  t.teardown(() => unmountAll(base, MNT_DETACH));
+  const daemon = await useDaemon(t, { dir: join(base, 'daemon') });
+  const warnings = daemon.log.filter((line) => line.includes('level=warn') && line.includes(' lies on '));
+  t.is(warnings.length, 1);
+  t.true(warnings[0]!.includes(`root ${daemon.root} lies on tmpfs: nothing on it survives a reboot`), warnings[0]);
 });
 
 test.serial('directories that may not be written are said to be so', async (t) => {
