@@ -9,6 +9,7 @@ import { DeleteImageRequest, UpdateImageRequest } from './gen/containerd/service
 import { Lease } from './gen/containerd/services/leases/v1/leases.ts';
 import { TaskExit } from './gen/containerd/events/task.ts';
 import { BootstrapParams } from './gen/containerd/runtime/bootstrap/v1/bootstrap.ts';
+import { CPUUsage } from './gen/io/containerd/cgroups/v1/metrics.ts';
 import { events } from './gen/events.ts';
 import { services } from './gen/services.ts';
 import { Value } from './gen/troupe/records/v1/records.ts';
@@ -130,6 +131,50 @@ test('fields of newer peers are skipped, and what is cut off is refused', (t) =>
   const groups = new Uint8Array(2_000_000).map((_, i) => (i % 2 === 0 ? 0x9b : 6));
   t.throws(() => Lease.decode(groups), { instanceOf: Error }, 'a million groups inside each other');
 });
+
+test('no two readers disagree about a message: what Go refuses is refused', (t) => {
+  const refused: Record<string, Uint8Array> = {
+    'a varint of eleven bytes': bytes(0x98, 6, ...new Array(10).fill(0x80), 1),
+    'a varint of more than 64 bits': bytes(0x98, 6, ...new Array(9).fill(0xff), 2),
+    'field number 0': bytes(0x02, 1, 0, 0x0a, 1, 'a'),
+    'tag 0': bytes(0x00, 0, 0x0a, 1, 'a'),
+    'field number 2^29': bytes(0x82, 0x80, 0x80, 0x80, 0x10, 1, 0),
+    'a group that ends without having begun': bytes(0x9c, 6, 0x0a, 1, 'a'),
+    'a group without end': bytes(0x9b, 6, 0x08, 1),
+    'wire type 6': bytes(0x9e, 6, 0),
+    'wire type 7': bytes(0x0f, 0),
+    'a field that reaches beyond the message it is in': bytes(0x1a, 4, 0x0a, 5, 'abcde', 0x12, 0),
+    'a string that is no UTF-8': bytes(0x0a, 2, 0xc3, 0x28),
+    'a string of overlong UTF-8': bytes(0x0a, 2, 0xc0, 0x80),
+  };
+  const lease = descriptors()
+    .flatMap(messagesOf)
+    .find(({ typeName }) => typeName === Lease.$type)!;
+  for (const [what, wire] of Object.entries(refused))
+    t.throws(() => Lease.decode(wire), { instanceOf: RangeError }, what);
+
+  // A number list says how long it is, and its numbers have to end there.
+  t.throws(() => CPUUsage.decode(bytes(0x22, 1, 0x80, 1, 0x18, 1)), { instanceOf: RangeError });
+
+  // Cut off at any byte, a message is one that ends between two fields, or none at all; never another.
+  const whole = fill(reflect(lease, create(lease))).message;
+  const wire = toBinary(lease, whole);
+  for (let length = 0; length < wire.length; length++) {
+    const cut = wire.slice(0, length);
+    const known = attempt(() => fromBinary(lease, cut));
+    const ours = attempt(() => Lease.encode(Lease.decode(cut)).finish());
+    t.is(ours === undefined, known === undefined, `${length} bytes`);
+    if (ours !== undefined) t.true(equals(lease, fromBinary(lease, ours), known!), `${length} bytes`);
+  }
+});
+
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}
 
 test('services and events are found by their full names', async (t) => {
   for (const service of descriptors().flatMap((file) => file.services)) {

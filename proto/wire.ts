@@ -23,7 +23,26 @@ export class BinaryReader {
     this.len = bytes.length;
   }
 
-  /** @throws RangeError at the end of the input, and for a varint of more than ten bytes */
+  /** Whether the message that ends there has another field. @throws RangeError when the one before reached beyond it */
+  more(end: number): boolean {
+    if (this.pos > end) throw new RangeError('field reaches beyond its message');
+    return this.pos < end;
+  }
+
+  /** Field number and wire type. @throws RangeError for a number that no field can have */
+  tag(): number {
+    const first = this.#bytes[this.pos];
+    // Numbers up to 15, as nearly all are.
+    if (first !== undefined && first < 0x80 && first >= 8) {
+      this.pos += 1;
+      return first;
+    }
+    const tag = this.#varint();
+    if (this.#high !== 0 || tag < 8) throw new RangeError('field number is none');
+    return tag;
+  }
+
+  /** @throws RangeError at the end of the input, and for a varint of more than 64 bits */
   uint32(): number {
     const first = this.#bytes[this.pos];
     if (first === undefined) throw premature();
@@ -115,7 +134,7 @@ export class BinaryReader {
           throw new RangeError(`wire type ${current} does not exist`);
       }
       if (groups === 0) return;
-      current = this.uint32() & 7;
+      current = this.tag() & 7;
     }
   }
 
@@ -128,6 +147,7 @@ export class BinaryReader {
       const byte = bytes[this.pos];
       if (byte === undefined) throw premature();
       this.pos += 1;
+      if (shift === 63 && byte > 1) break;
       const bits = byte & 0x7f;
       if (shift < 28) low |= bits << shift;
       else if (shift === 28) {
@@ -139,7 +159,7 @@ export class BinaryReader {
         return low >>> 0;
       }
     }
-    throw new RangeError('varint of more than ten bytes');
+    throw new RangeError('varint of more than 64 bits');
   }
 
   #need(length: number): void {

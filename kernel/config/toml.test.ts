@@ -117,4 +117,16 @@ test('integers are exact to 64 bits and refused beyond', (t) => {
   t.is(parseToml('a = 9223372036854775807', 'x').table.a, 9223372036854775807n);
   t.is(parseToml('a = 0x10', 'x').table.a, 16n);
   t.is(parseToml('a = -0', 'x').table.a, 0n);
+  for (const beyond of ['9223372036854775808', '-9223372036854775809', '0x8000000000000000', '1'.repeat(1000)]) {
+    for (const [text, key] of [
+      [`a = 1\nb = ${beyond}\n`, 'b'],
+      [`[t]\nb.c = ${beyond}\n`, 't.b.c'],
+      [`\nb = [1, [${beyond}]]\n`, 'b'],
+      [`\nb = [{ c = ${beyond} }]\n`, 'b.c'],
+    ] as const)
+      t.is(
+        refusal(() => parseToml(text, 'x')),
+        `x:2: ${key} is an integer of more than 64 bits`,
+      );
+  }
 });

@@ -59,6 +59,12 @@ export function parseToml(text: string, file: string, mode = 0): TomlDocument {
     const line = lineOf(positions, path);
     return line === undefined ? undefined : { file, line };
   };
+  // TOML's integers have 64 bits; the parser's have no end.
+  const beyond = tooLargeIn(table, []);
+  if (beyond !== undefined)
+    throw new ProblemsError([
+      { file, ...locate(beyond), message: `${beyond.join('.')} is an integer of more than 64 bits` },
+    ]);
   return { file, table, mode, locate };
 }
 
@@ -78,6 +84,21 @@ function deeperThan(root: TomlTable, limit: number): boolean {
     );
   }
   return false;
+}
+
+/** The key of the first integer that is none; one in an array has the key of the array. */
+function tooLargeIn(value: unknown, path: readonly string[]): readonly string[] | undefined {
+  if (typeof value === 'bigint') return value === BigInt.asIntN(64, value) ? undefined : path;
+  const inside = Array.isArray(value)
+    ? value.map((each): [readonly string[], unknown] => [path, each])
+    : isTable(value)
+      ? Object.entries(value).map(([key, each]): [readonly string[], unknown] => [[...path, key], each])
+      : [];
+  for (const [at, each] of inside) {
+    const found = tooLargeIn(each, at);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function invalidUtf8At(bytes: Uint8Array): { line: number } {

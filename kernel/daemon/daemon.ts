@@ -14,6 +14,7 @@ import { dump } from '../supervisor/dump.ts';
 import { kernelService } from '../supervisor/kernel-service.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
 import { sdNotify } from '../sys/index.ts';
+import { doubtOf } from './file-system.ts';
 import { type Claim, claim } from './claim.ts';
 import { Redeployer } from './redeploy.ts';
 
@@ -55,6 +56,8 @@ export async function runDaemon(flags: GlobalFlags, watch: boolean): Promise<num
     root: config.root,
     state: config.state,
   });
+  const doubt = doubtOf(config.root);
+  if (doubt !== undefined) logger.write('warn', `root ${doubt}`, {});
   logger.write('debug', renderPlan(planned));
 
   const front = loadManifest(join(installDir, 'kernel', 'front'));

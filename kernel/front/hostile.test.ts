@@ -173,6 +173,8 @@ const cases: Record<string, [sent: Uint8Array[], ends: string]> = {
   ],
   'no te': [[whole(without('te'))], 'status 0'],
   'no :authority': [[whole(without(':authority'))], 'status 0'],
+  ':path with %2f': [[whole(replaced(':path', `/${contract}%2fUnary`))], 'status 12'],
+  ':path //': [[whole(replaced(':path', `/${unary}`))], 'status 12'],
   ':path without slash': [[whole(replaced(':path', unary.slice(1)))], 'status 12'],
   ':path *': [[whole(replaced(':path', '*'))], 'status 12'],
   'grpc-encoding gzip': [[whole(fieldsOf(unary, [['grpc-encoding', 'gzip']]))], 'status 12'],
@@ -198,6 +200,20 @@ const cases: Record<string, [sent: Uint8Array[], ends: string]> = {
   'grpc-timeout of -1': [[whole(fieldsOf(unary, [['grpc-timeout', '-1S']]))], 'status 13'],
   'grpc-timeout of 99999999 hours': [[whole(fieldsOf(unary, [['grpc-timeout', '99999999H']]))], 'status 0'],
   'grpc-timeout of a nanosecond': [[call(1, 'Hang', nothing, [['grpc-timeout', '1n']])], 'status 4'],
+  'binary metadata that is not base64': [[whole(fieldsOf(unary, [['x-a-bin', 'not base64!']]))], 'status 13'],
+  'binary metadata, padded, unpadded and several': [
+    [
+      whole(
+        fieldsOf(unary, [
+          ['x-a-bin', 'AAE='],
+          ['x-b-bin', 'AAE'],
+          ['x-c-bin', 'AA==, AAE='],
+          ['x-d-bin', ''],
+        ]),
+      ),
+    ],
+    'status 0',
+  ],
   'headers of 10 kB': [
     [
       whole(

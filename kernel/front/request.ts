@@ -23,6 +23,7 @@ export type ReadRequest =
   | { readonly t: 'failed'; readonly path: string; readonly failure: Failure };
 
 const connectionSpecific = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
+const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const pseudo = new Set([':method', ':path', ':scheme', ':authority']);
 
 export function readRequest(block: HeaderBlock, now: number): ReadRequest {
@@ -58,6 +59,11 @@ export function readRequest(block: HeaderBlock, now: number): ReadRequest {
   if (encoding !== 'identity') {
     return { t: 'failed', path, failure: new Failure('Unimplemented', `grpc-encoding "${encoding}": not implemented`) };
   }
+  for (const [name, value] of values) {
+    if (!name.endsWith('-bin') || isBinary(value)) continue;
+    const problem = `header "${name.slice(0, 100)}" is malformed: its value is not base64: internal`;
+    return { t: 'failed', path, failure: new Failure('Internal', problem) };
+  }
   const timeout = values.get('grpc-timeout');
   const ms = timeout === undefined ? undefined : timeoutMs(timeout);
   if (ms === undefined && timeout !== undefined) {
@@ -74,6 +80,11 @@ export function readRequest(block: HeaderBlock, now: number): ReadRequest {
       contentLength: length === undefined ? -1 : Number(length),
     },
   };
+}
+
+/** Binary metadata, of which several may stand in one field. Nothing here reads any: what is none is refused because gRPC's servers do. */
+function isBinary(value: string): boolean {
+  return value.split(',').every((each) => base64.test(each.trim()));
 }
 
 const units: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };

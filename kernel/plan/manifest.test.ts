@@ -86,7 +86,7 @@ test('every key is read', (t) => {
   t.is(manifest.group, 'g');
   t.is(manifest.strategy, 'rest_for_one');
   t.deepEqual(manifest.backoff, { minMs: 100, maxMs: 2000, restarts: 3, withinMs: 60_000 });
-  t.deepEqual(manifest.deadlines, { startMs: 20_000, stopMs: 1000 });
+  t.deepEqual(manifest.deadlines, { loadMs: 20_000, startMs: 20_000, stopMs: 1000 });
   t.is(manifest.thread, 'lean');
   t.deepEqual(manifest.exports, { root: '/x' });
   t.deepEqual(manifest.serves['containerd.services.images.v1.Images'], {
@@ -122,6 +122,7 @@ test('two lines are enough, and the rest has defaults', (t) => {
   t.deepEqual(manifest.limits, { softMb: 128, hardMb: 512 });
   t.deepEqual(manifest.state, { version: 1, reads: [1] });
   t.deepEqual(manifest.backoff, { minMs: 0, maxMs: 1600, restarts: 5, withinMs: 30_000 });
+  t.deepEqual(manifest.deadlines, { loadMs: 60_000, startMs: 10_000, stopMs: 5000 });
   t.false('thread' in manifest);
 });
 

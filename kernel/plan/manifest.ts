@@ -75,7 +75,11 @@ export interface Manifest {
     readonly restarts: number;
     readonly withinMs: number;
   };
-  readonly deadlines: { readonly startMs: number; readonly stopMs: number };
+  /**
+   * `startMs` is for `start` and for `activate`. To load the code has longer by default: that takes processor time, of which a machine that is
+   * busy sixteen times over has been seen to give too little in 10 s, and waits for nothing. `deadlines.start` is for all three.
+   */
+  readonly deadlines: { readonly loadMs: number; readonly startMs: number; readonly stopMs: number };
   /** Prefix of the tables that it may write; empty when it keeps no records. Its migrations lie in `migrations/`. */
   readonly records: { readonly prefix: string };
   /** Name of the worker it shares with others when the config says `threads = "lean"`; without one it never shares. */
@@ -282,7 +286,8 @@ function readBackoff(table: TableReader | undefined): Manifest['backoff'] {
 }
 
 function readDeadlines(table: TableReader | undefined): Manifest['deadlines'] {
-  const deadlines = { startMs: table?.duration('start') ?? 60_000, stopMs: table?.duration('stop') ?? 5000 };
+  const start = table?.duration('start');
+  const deadlines = { loadMs: start ?? 60_000, startMs: start ?? 10_000, stopMs: table?.duration('stop') ?? 5000 };
   table?.rest();
   return deadlines;
 }

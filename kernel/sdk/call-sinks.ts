@@ -7,6 +7,16 @@ import type { ServerCall } from './server-call.ts';
 
 const canceled = () => new Failure('Canceled', 'context canceled');
 
+/** @throws Failure Internal, as gRPC's servers answer what is no message of the type: the peer was made from another contract, or is broken */
+export function decoded({ requestType }: MethodDefinition, method: string, payload: Uint8Array): unknown {
+  try {
+    return requestType.decode(payload);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    throw new Failure('Internal', `${method}: its request cannot be decoded: ${text}: internal`, { cause: error });
+  }
+}
+
 export class UnarySink implements IncomingSink {
   readonly #call: ServerCall;
   constructor(call: ServerCall) {
@@ -79,11 +89,9 @@ export class StreamSink implements IncomingSink {
   message(payload: Uint8Array): void {
     this.#load.take();
     try {
-      this.requests.push(this.#definition.requestType.decode(payload), payload.byteLength);
+      this.requests.push(decoded(this.#definition, this.#call.method, payload), payload.byteLength);
     } catch (error) {
-      this.requests.finish(
-        new Failure('InvalidArgument', `message cannot be decoded: ${String(error)}: invalid argument`),
-      );
+      this.requests.finish(Failure.from(error));
     }
   }
 

@@ -2,7 +2,7 @@
 import type { IncomingCall } from '../bus/callee.ts';
 import type { Deadlines } from '../bus/deadlines.ts';
 import { priority } from '../bus/frames.ts';
-import { StreamSink, UnarySink } from './call-sinks.ts';
+import { decoded, StreamSink, UnarySink } from './call-sinks.ts';
 import { Failure } from './failure.ts';
 import { MethodStats } from './method-stats.ts';
 import type { Log, MethodDefinition, ServiceDefinition } from './plugin.ts';
@@ -200,7 +200,7 @@ export class Dispatcher {
     if (unary && incoming.complete) {
       incoming.sink = new UnarySink(call);
       try {
-        const result = entry.handler(entry.definition.requestType.decode(incoming.first ?? new Uint8Array()), call);
+        const result = entry.handler(decoded(entry.definition, call.method, incoming.first ?? new Uint8Array()), call);
         if (result instanceof Promise) {
           result.then((message) => {
             try {

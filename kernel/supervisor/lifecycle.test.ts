@@ -133,11 +133,7 @@ const silent = (plugin: string) => (id: string, method: string) =>
   id === plugin && method === 'start' ? ({ never: true } as const) : undefined;
 
 test('B4 one that never says it is ready has failed, its worker is gone, and the others serve', async (t) => {
-  const rig = useFakes(
-    t,
-    [manifest('a.v1.mute', '[deadlines]\nstart = "10s"\n'), manifest('a.v1.well')],
-    silent('a.v1.mute'),
-  );
+  const rig = useFakes(t, [manifest('a.v1.mute'), manifest('a.v1.well')], silent('a.v1.mute'));
   await rig.supervisor.boot();
   const { state, reason } = rig.supervisor.unit('a.v1.mute');
   t.is(state, 'failed');
@@ -145,6 +141,12 @@ test('B4 one that never says it is ready has failed, its worker is gone, and the
   t.true(rig.workers.find(({ plugins }) => plugins.includes('a.v1.mute'))!.gone);
   t.is(rig.supervisor.unit('a.v1.well').state, 'ready');
   t.true(rig.supervisor.serving);
+});
+
+test('B4 a plugin that takes longer says so in its manifest', async (t) => {
+  const rig = useFakes(t, [manifest('a.v1.mute', '[deadlines]\nstart = "30s"\n')], silent('a.v1.mute'));
+  await rig.supervisor.boot();
+  t.regex(rig.supervisor.unit('a.v1.mute').reason, /^start deadline: its start\(\) has not returned within 30 s/);
 });
 
 test('B4 where it is required the boot fails, and the front never opened its sockets', async (t) => {

@@ -192,11 +192,11 @@ export class Handover {
 
   async #successor(build: Build): Promise<Generation> {
     const { unit } = this;
-    const { startMs } = build.manifest.deadlines;
+    const { loadMs, startMs } = build.manifest.deadlines;
     const next = unit.makeOwn(build, unit.nextThread);
     unit.begins(next.handle, true);
     try {
-      await startStep(next.handle, 'load', [unit.id], startMs);
+      await startStep(next.handle, 'load', [unit.id], loadMs);
       const outcome = await startStep(next.handle, 'start', [unit.id], startMs);
       if (outcome.t === 'skipped') throw new Error(`skipped: ${outcome.reason}`);
       next.shapes = outcome.methods;

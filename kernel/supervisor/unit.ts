@@ -171,7 +171,7 @@ export class Unit implements Member, GroupMember {
     const { handle } = generation;
     this.begins(handle, generation.own);
     try {
-      await startStep(handle, 'load', [this.id], build.manifest.deadlines.startMs);
+      await startStep(handle, 'load', [this.id], build.manifest.deadlines.loadMs);
       return generation;
     } catch (error) {
       this.begins(undefined, false);

@@ -7,12 +7,14 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { locks } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
+import { mkfifo } from 'troupe/sys';
 import {
   ContentDefinition,
   WriteAction,
@@ -186,6 +188,13 @@ test('a start clears what no record names, and keeps the rest', async (t) => {
     writeFileSync(blob(daemon, orphan), 'orphan');
     mkdirSync(path(daemon, 'ingest', 'f'.repeat(64)));
     writeFileSync(path(daemon, 'ingest', 'f'.repeat(64), 'data'), 'x');
+    // A second directory of a ref; one of a ref and nothing else; a hundred gigabytes that are none; no directory at all.
+    for (const name of ['e', 'd', 'c']) mkdirSync(path(daemon, 'ingest', name.repeat(64)));
+    for (const name of ['e', 'd'])
+      writeFileSync(path(daemon, 'ingest', name.repeat(64), 'ref'), `${before.namespace}/r`);
+    for (const name of ['e', 'c']) writeFileSync(path(daemon, 'ingest', name.repeat(64), 'data'), '');
+    truncateSync(path(daemon, 'ingest', 'c'.repeat(64), 'data'), 100 * 2 ** 30);
+    writeFileSync(path(daemon, 'ingest', 'stray'), '');
     const [lost] = ingests(daemon).filter((name) => {
       const file = path(daemon, 'ingest', name, 'ref');
       return existsSync(file) && readFileSync(file, 'utf8').endsWith('/lost');
@@ -245,6 +254,15 @@ for (const [what, damage] of Object.entries({
   'a directory': (file: string) => {
     rmSync(file);
     mkdirSync(file);
+  },
+  'a link to as many bytes': (file: string) => {
+    rmSync(file);
+    writeFileSync(`${file}.elsewhere`, 'other');
+    symlinkSync(`${file}.elsewhere`, file);
+  },
+  'a pipe': (file: string) => {
+    rmSync(file);
+    mkfifo(file, 0o600);
   },
 })) {
   test(`a damaged blob is told and not served, and uploading it heals it: ${what}`, async (t) => {

@@ -114,7 +114,14 @@ function requireName(image: ImageMessage | undefined): string {
   return image.name;
 }
 
-/** Reproducible builds say which time an image is of. */
+/** Reproducible builds say which time an image is of. @throws Failure InvalidArgument for one that is none, or that a record cannot hold */
 function epoch(timestamp: Parameters<typeof toNanoseconds>[0]): bigint | undefined {
-  return timestamp === undefined ? undefined : toNanoseconds(timestamp);
+  if (timestamp === undefined) return undefined;
+  const { seconds, nanos } = timestamp;
+  const time = toNanoseconds(timestamp);
+  if (nanos >= 0 && nanos < 1_000_000_000 && time === BigInt.asIntN(64, time)) return time;
+  throw new Failure(
+    'InvalidArgument',
+    `source_date_epoch of ${seconds} s and ${nanos} ns is not a time between the years 1677 and 2262: invalid argument`,
+  );
 }

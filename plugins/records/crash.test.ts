@@ -162,3 +162,34 @@ test('damaged pages and foreign files are refused, not served', async (t) => {
   );
   t.is((await attempt(good)).code, 0);
 });
+
+test('a database that has lost its tables, or is another program’s, is not begun anew', async (t) => {
+  const { path, oracle, acknowledged } = useDirectory(t);
+  t.is((await start([path, oracle, '100']).ended).code, 0);
+  const good = readFileSync(path);
+  const other = `${path}.other`;
+  const database = new DatabaseSync(other);
+  database.exec('CREATE TABLE songs (title TEXT)');
+  database.close();
+  const cases: [what: string, bytes: Uint8Array, words: RegExp][] = [
+    ['empty', new Uint8Array(), /it is empty, and was not: .*records\.db\.made.*: data loss/],
+    ['of another program', readFileSync(other), /of another program, with a table songs: failed precondition/],
+    ['half a page', good.subarray(0, 2048), /data loss/],
+    ['its first page', good.subarray(0, 4096), /data loss/],
+    ['half', good.subarray(0, good.length >> 1), /data loss/],
+  ];
+  for (const [what, bytes, words] of cases) {
+    for (const unclean of [false, true]) {
+      writeFileSync(path, bytes);
+      if (unclean) writeFileSync(`${path}.open`, '');
+      const { code, errors } = await start([path, oracle, '1']).ended;
+      t.not(code, 0, what);
+      t.regex(errors, words, what);
+      t.true(readFileSync(path).equals(bytes), `${what}: it is left as it was`);
+      rmSync(`${path}.open`, { force: true });
+    }
+  }
+  writeFileSync(path, good);
+  t.is((await start([path, oracle, '1']).ended).code, 0);
+  check(t, path, acknowledged());
+});

@@ -5,9 +5,10 @@
  *       records.db            SQLite, WAL, synchronous=FULL
  *       records.db-wal, -shm  its log and the log's index
  *       records.db.open       there while a daemon has it open: found at start, the last one was killed, and pages are checked
+ *       records.db.made       there since the schema first was: a database without tables beside it has lost them
  *       records.db.reserve    room kept back for deletes on a full disk
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Failure } from 'troupe/plugin';
@@ -37,7 +38,8 @@ export interface OpenDatabase {
 }
 
 /**
- * @throws Failure DataLoss when the file is no database or its pages do not hold together, Unavailable when it cannot be opened.
+ * @throws Failure DataLoss when the file is no database, its pages do not hold together or its tables are gone, FailedPrecondition when it is another
+ *   program's, Unavailable when it cannot be opened.
  */
 export function openDatabase(
   path: string,
@@ -53,7 +55,7 @@ export function openDatabase(
   try {
     database = connect(path, durable, lockTimeoutMs);
     if (unclean) quickCheck(database, path);
-    if (!found) markOpen(path);
+    if (!found) mark(`${path}.open`);
     return { database, unclean };
   } catch (error) {
     database?.close();
@@ -84,6 +86,7 @@ function connect(path: string, durable: boolean, lockTimeoutMs: number): Databas
   try {
     // Labels and names are data and never SQL; a double-quoted string would be taken for a column that happens not to exist.
     database = new DatabaseSync(path, { timeout: lockTimeoutMs, enableForeignKeyConstraints: true });
+    requireOurs(database, path);
     // FULL before the first write: the change to WAL is one.
     database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'OFF'}`);
     const { journal_mode: mode } = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string };
@@ -131,8 +134,35 @@ function quickCheck(database: DatabaseSync, path: string): void {
   if (result !== 'ok') throw new Failure('DataLoss', `records ${path}: ${result}: data loss`);
 }
 
-function markOpen(path: string): void {
-  closeSync(openSync(`${path}.open`, 'w', 0o600));
+/**
+ * To begin with nothing where something was would be the end of everything else: blobs and snapshots that no record names are cleared away.
+ *
+ * @throws Failure DataLoss, FailedPrecondition
+ */
+function requireOurs(database: DatabaseSync, path: string): void {
+  const rows = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all() as { name: string }[];
+  const names = rows.map(({ name }) => name);
+  if (names.includes('records_migration')) return;
+  const [stranger] = names;
+  if (stranger !== undefined)
+    throw new Failure(
+      'FailedPrecondition',
+      `records ${path}: a database of another program, with a table ${stranger}: failed precondition`,
+    );
+  if (existsSync(`${path}.made`))
+    throw new Failure(
+      'DataLoss',
+      `records ${path}: it is empty, and was not: put a copy in its place, or remove ${path}.made to begin with nothing, which clears all content and snapshots: data loss`,
+    );
+}
+
+/** Says that the database has its tables, which it must not be without from now on. */
+export function markMade(path: string): void {
+  if (!existsSync(`${path}.made`)) mark(`${path}.made`);
+}
+
+function mark(path: string): void {
+  closeSync(openSync(path, 'w', 0o600));
   const directory = openSync(dirname(path), 'r');
   try {
     fsyncSync(directory);

@@ -12,7 +12,7 @@ import { CommitResponse } from 'troupe/proto/troupe/records/v1/records.ts';
 import { Failure, failpoint } from 'troupe/plugin';
 import { Checkpoint } from './checkpoint.ts';
 import { CommitRunner } from './commit-runner.ts';
-import { closeDatabase, openDatabase } from './database.ts';
+import { closeDatabase, markMade, openDatabase } from './database.ts';
 import { keyOf, Outcomes } from './outcomes.ts';
 import { Reserve } from './reserve.ts';
 import { noSpace, toFailure } from './refusal.ts';
@@ -106,6 +106,7 @@ export class Engine {
     this.#outcomes = this.#options.standby?.outcomes ?? new Outcomes(this.database);
     this.sequence = this.#outcomes.catchUp();
     this.#runner = new CommitRunner(this.database, this.#statements);
+    markMade(this.#options.path);
   }
 
   /** Runs a client's commit. @returns its outcome, that of the first time when its id is known. @throws Failure of its own making, Unavailable when writing has ended. */

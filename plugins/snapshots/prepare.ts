@@ -82,10 +82,12 @@ async function make(
   const options = { namespace: name.ns, trace: call.trace };
   try {
     failpoint('snapshots.prepare.directory');
-    const { mounts } = await client.prepare(
-      { id: String(id), parents: at.store.chain(below?.id ?? null), readonly, labels: labelsForSnapshotter(labels) },
-      options,
-    );
+    const parents = at.store.chain(below?.id ?? null);
+    const { mounts } = await client
+      .prepare({ id: String(id), parents, readonly, labels: labelsForSnapshotter(labels) }, options)
+      .catch((error: unknown) => {
+        throw named(error, name, below);
+      });
     failpoint('snapshots.prepare.record');
     await at.store.create(name, { id, parent: below, readonly, labels }, call.lease);
     failpoint('snapshots.prepare.recorded');
@@ -94,6 +96,13 @@ async function make(
     await undo(at, client, id, Failure.from(error));
     throw error;
   }
+}
+
+/** A snapshotter that misses the files of a parent knows ids; who asked knows names. */
+function named(error: unknown, { ns, key }: SnapshotName, below: SnapshotRow | undefined): unknown {
+  if (below === undefined || !Failure.is(error, 'NotFound')) return error;
+  const what = `snapshot ${quote(key)} in namespace ${quote(ns)} cannot be made on its parent ${quote(below.key)}`;
+  return new Failure('NotFound', `${what}: ${error.message}`, { cause: error });
 }
 
 /** Removes the directory that will have no record. Where it may yet have one, that is left to the next start, which knows. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
@@ -180,6 +180,40 @@ test('after a crash records and directories are brought together', async (t) => 
   t.true(existsSync(join(daemon.root, nativeId, 'snapshots/2')));
   await until(daemon, () => daemon.records.rows('records_trash').length === 0);
   t.pass();
+});
+
+test('a committed snapshot whose directory is lost is told, not built upon, and made anew', async (t) => {
+  const { daemon, plugin, client, onDisk } = await setUp(t);
+  const layer = async (content: string) => {
+    const { mounts } = await client.prepare({ ...native1, key: 'a', labels: root });
+    writeFileSync(join(mounts[0]!.source, 'file'), content);
+    await client.commit({ ...native1, key: 'a', name: 'A', labels: root });
+  };
+  await layer('first');
+  await client.prepare({ ...native1, key: 'bystander', labels: root });
+  rmSync(join(daemon.root, nativeId, 'snapshots/1'), { recursive: true });
+  plugin.crash();
+  await plugin.stop();
+  const next = await add(daemon);
+  await until(daemon, () => next.log.some(({ message }) => message.includes('is gone')));
+  const told = next.log.find(({ message }) => message.includes('is gone'))!;
+  t.is(told.message, 'the directory of a committed snapshot is gone: remove the snapshot and unpack it again');
+  t.deepEqual(told.fields, { namespace: 'default', snapshotter: 'native', key: 'A', id: 1 });
+  const before = onDisk();
+  const failure = await t.throwsAsync(client.prepare({ ...native1, key: 'child', parent: 'A' }), {
+    instanceOf: Failure,
+  });
+  t.is((failure as Failure).code, 'NotFound');
+  t.regex(
+    failure!.message,
+    /^snapshot "child" in namespace "default" cannot be made on its parent "A": directory of snapshot 1 .*: not found$/,
+  );
+  t.deepEqual(onDisk(), before, 'nothing is left of the child');
+  t.is((await client.stat({ ...native1, key: 'bystander' })).info?.name, 'bystander');
+  await client.remove({ ...native1, key: 'A' });
+  await layer('again');
+  const { mounts } = await client.prepare({ ...native1, key: 'child', parent: 'A', labels: root });
+  t.is(readFileSync(join(mounts[0]!.source, 'file'), 'utf8'), 'again');
 });
 
 test('an id from before a crash makes no record any more', async (t) => {

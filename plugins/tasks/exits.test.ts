@@ -1,6 +1,11 @@
 import test from 'ava';
 import { TaskExit } from 'troupe/proto/containerd/events/task.ts';
+import { StateResponse } from 'troupe/proto/containerd/task/v2/task.ts';
+import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
+import { ExitDelivery } from './exit-delivery.ts';
 import { ExitLedger } from './exits.ts';
+import { makeRig } from './rig.ts';
+import type { Task } from './task.ts';
 
 const exit = (pid: number, id = 'web', exitStatus = 0) => ({
   namespace: 'default',
@@ -53,3 +58,22 @@ test('a flood of exits does not grow it without end', (t) => {
   t.true(ledger.export().length <= 8192);
   t.true(ledger.has('default', exit(19_999).event));
 });
+
+for (const [what, seconds] of [
+  ['1970', 0n],
+  ['before that', -(10n ** 12n)],
+  ['9999', 253_402_300_799n],
+  ['no year', 2n ** 63n - 1n],
+] as const)
+  test(`an exit of ${what} is published when its task goes, with the time that its shim gave`, async (t) => {
+    const rig = await makeRig(t);
+    const exits = new ExitDelivery(rig.host);
+    const exitedAt = { seconds, nanos: 1 };
+    const task = { namespace: 'default', id: 'web' } as Task;
+    exits.expect(task, StateResponse.fromPartial({ status: Status.STOPPED, pid: 7, exitStatus: 3, exitedAt }));
+    await exits.publishOverdue(task);
+    const { exit: published, from } = await rig.event(({ topic }) => topic === '/tasks/exit');
+    t.like(published, { containerId: 'web', id: 'web', pid: 7, exitStatus: 3, exitedAt });
+    t.is(from, 'daemon');
+    t.is(rig.events.length, 1);
+  });

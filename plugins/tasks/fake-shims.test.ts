@@ -327,7 +327,7 @@ test('a Create that a shim reads after it has said that it has no task is let en
   nothingLeft(t, rig);
 });
 
-const corruptions: [title: string, corrupt: (bundle: string) => void][] = [
+const corruptions: [title: string, corrupt: (bundle: string, t: ExecutionContext) => void][] = [
   ['has a FIFO for its address', (bundle) => mkfifo(join(bundle, 'address'), 0o600)],
   ['has a link for its address', (bundle) => symlinkSync('/etc/passwd', join(bundle, 'address'))],
   [
@@ -335,6 +335,16 @@ const corruptions: [title: string, corrupt: (bundle: string) => void][] = [
     (bundle) => {
       writeFileSync(join(bundle, 'address'), '');
       truncateSync(join(bundle, 'address'), 2 ** 30);
+    },
+  ],
+  [
+    'has the address of another program',
+    (bundle, t) => {
+      const path = join(bundle, '../../other.sock');
+      const other = createServer((socket) => socket.on('error', () => {}).end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+      other.listen(path);
+      t.teardown(() => other.close());
+      writeFileSync(join(bundle, 'address'), `unix://${path}`);
     },
   ],
   ['has a relative address', (bundle) => writeFileSync(join(bundle, 'address'), 'run/x.sock')],
@@ -355,7 +365,7 @@ for (const [title, corrupt] of corruptions) {
     mkdirSync(bundle, { recursive: true });
     const shim = binary(rig, ':');
     writeFileSync(join(bundle, 'shim-binary-path'), shim);
-    corrupt(bundle);
+    corrupt(bundle, t);
     const manager = start(t, rig);
     await manager.loaded();
     t.is((await manager.find('fake', 'other')).pid, 4242);

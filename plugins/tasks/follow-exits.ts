@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PluginContext } from 'troupe/plugin';
 import { TaskExit } from 'troupe/proto/containerd/events/task.ts';
+import type { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/events.ts';
 import type { ExitDelivery } from './exit-delivery.ts';
 
@@ -22,7 +23,9 @@ export async function followExits(
         .subscribe({ filters: ['topic=="/tasks/exit"'] }, { signal, deadline: 0 });
       exits.watching = true;
       for await (const { namespace, event } of stream) {
-        if (event !== undefined) exits.note({ namespace, event: TaskExit.decode(event.value) });
+        const exit = event && exitOf(event);
+        if (exit === undefined) ctx.log.debug('an exit that is none is passed over', { namespace });
+        else exits.note({ namespace, event: exit });
       }
     } catch (error) {
       if (signal.aborted) break;
@@ -30,5 +33,15 @@ export async function followExits(
     }
     exits.watching = false;
     await delay(pause, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** Anybody may publish anything under the topic: what is no exit must not cost those that come after it. */
+function exitOf({ typeUrl, value }: Any): TaskExit | undefined {
+  if (typeUrl.slice(typeUrl.lastIndexOf('/') + 1) !== TaskExit.$type) return undefined;
+  try {
+    return TaskExit.decode(value);
+  } catch {
+    return undefined;
   }
 }

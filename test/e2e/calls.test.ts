@@ -266,6 +266,88 @@ test.serial('diff, tasks, images, containers of nothing', async (t) => {
   });
 });
 
+interface RawClient {
+  readonly [method: string]: (
+    request: Uint8Array | AsyncIterable<Uint8Array>,
+  ) => Promise<unknown> & AsyncIterable<unknown>;
+}
+
+/** A contract whose requests are the bytes themselves. */
+function raw({ methods, ...service }: ServiceDefinition): ServiceDefinition {
+  const requestType = {
+    $type: 'bytes',
+    encode: (bytes: unknown) => ({ finish: () => bytes as Uint8Array }),
+    decode: (bytes: Uint8Array): unknown => bytes,
+    fromPartial: (bytes: object): unknown => bytes,
+  };
+  return {
+    ...service,
+    methods: Object.fromEntries(Object.entries(methods).map(([key, method]) => [key, { ...method, requestType }])),
+  };
+}
+
+test.serial('requests that are no message of their type', async (t) => {
+  const requests: Record<string, number[]> = {
+    'a field number of 0': [0x02, 0x00],
+    'a tag of 0': [0x00, 0x00],
+    'a varint of eleven bytes': [0x10, ...new Array(10).fill(0x80), 1],
+    'a wire type of 7': [0x0f, 0],
+    'a group without end': [0x9b, 6],
+    'the end of no group': [0x9c, 6],
+    'a length beyond the end': [0x0a, 5, 0x61],
+    'an unknown field, and nothing else': [0x9a, 6, 1, 9],
+  };
+  const ours = await compare(t, async (on, show) => {
+    const unary = on(raw(ContainersDefinition)) as unknown as RawClient;
+    const stream = on(raw(ContentDefinition)) as unknown as RawClient;
+    for (const [what, bytes] of Object.entries(requests)) {
+      const request = Uint8Array.from(bytes);
+      await show(`create: ${what}`, () => unary.create!(request));
+      await show(`write: ${what}`, async () => {
+        for await (const _ of stream.write!(once(request))) return 'an answer';
+        return 'nothing';
+      });
+      await show(`read: ${what}`, async () => {
+        for await (const _ of stream.read!(request)) return 'an answer';
+        return 'nothing';
+      });
+    }
+    // The container is shorter than the id in it.
+    await show('create: a field that is longer than its message', () =>
+      unary.create!(Uint8Array.of(0x0a, 3, 0x0a, 5, 0x61, 0x62, 0x63, 0x64, 0x65)),
+    );
+    await show('create, as it should be', () =>
+      on(ContainersDefinition).create({
+        container: Container.fromPartial({ id: 'good', runtime: { name: 'x' }, spec: {} }),
+      }),
+    );
+  });
+  t.regex(
+    ours,
+    /^create: a tag of 0 → Internal: containerd\.services\.containers\.v1\.Containers\/Create: its request cannot be decoded: field number is none: internal$/m,
+  );
+});
+
+test.serial('text that is no UTF-8 is refused, as containerd 2 does and 1.6 does not', async (t) => {
+  const client = new GrpcClient(both.addresses()[0]!, { namespace: 'utf8' });
+  t.teardown(() => client.close());
+  const containers = typedClient(client, raw(ContainersDefinition)) as unknown as RawClient;
+  for (const text of [
+    [0xc3, 0x28],
+    [0xc0, 0x80],
+    [0xed, 0xa0, 0x80],
+  ]) {
+    const error = await t.throwsAsync(containers.get!(Uint8Array.of(0x0a, text.length, ...text)), {
+      instanceOf: Failure,
+    });
+    t.is((error as Failure).code, 'Internal');
+    t.regex(
+      error!.message,
+      /Containers\/Get: its request cannot be decoded: string field contains invalid UTF-8: internal$/,
+    );
+  }
+});
+
 test.serial('namespace headers that came twice, events, introspection, version', async (t) => {
   await compare(t, async (on, show) => {
     const twice = { namespace: 'bbb, aaa' };

@@ -9,15 +9,19 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { MNT_DETACH, mount, unmountAll } from 'troupe/sys';
 import { type Outcome, run } from '../helpers/command.ts';
 import { useDaemon } from '../helpers/daemon.ts';
+import { needing } from '../helpers/privilege.ts';
 import { whyNoContainers } from '../helpers/pair.ts';
 import { Peer } from '../helpers/peer.ts';
 import { busyboxLayer, imageLayout, writeOciArchive } from '../helpers/image.ts';
@@ -170,6 +174,44 @@ compared(
     t.false(existsSync(join(own, 't.sock')));
   },
 );
+
+test.serial('records that were lost are said to be so, and what they name is not cleared away', async (t) => {
+  const daemon = await useDaemon(t);
+  t.is((await daemon.ctr(['namespaces', 'create', 'kept'])).code, 0);
+  await daemon.stop();
+  const database = join(daemon.root, 'troupe.records.v1.records/records.db');
+  const good = readFileSync(database);
+  const blobs = join(daemon.root, 'io.containerd.content.v1.content/blobs/sha256');
+  mkdirSync(blobs, { recursive: true });
+  const blob = join(blobs, 'f'.repeat(64));
+  // Named by no record, as all are when there are none.
+  writeFileSync(blob, 'precious');
+  for (const damage of [() => truncateSync(database), () => rmSync(database)]) {
+    damage();
+    await daemon.start();
+    const { code, stderr } = await daemon.ctr(['namespaces', 'ls']);
+    t.is(code, 1);
+    t.regex(
+      stderr,
+      /records\.db: it is empty, and was not: put a copy in its place, or remove \S+records\.db\.made .*: unavailable$/m,
+    );
+    await daemon.stop();
+    t.is(readFileSync(blob, 'utf8'), 'precious');
+  }
+  writeFileSync(database, good);
+  await daemon.start();
+  t.regex((await daemon.ctr(['namespaces', 'ls', '-q'])).stdout, /^kept$/m);
+});
+
+needing('mount')('a root that will not survive a reboot is warned about', async (t) => {
+  const base = useScratch(t, 'memory');
+  mount('tmpfs', base, 'tmpfs', 0, 'size=512m');
+  t.teardown(() => unmountAll(base, MNT_DETACH));
+  const daemon = await useDaemon(t, { dir: join(base, 'daemon') });
+  const warnings = daemon.log.filter((line) => line.includes('level=warn') && line.includes(' lies on '));
+  t.is(warnings.length, 1);
+  t.true(warnings[0]!.includes(`root ${daemon.root} lies on tmpfs: nothing on it survives a reboot`), warnings[0]);
+});
 
 test.serial('directories that may not be written are said to be so', async (t) => {
   const dir = useScratch(t, 'readonly');

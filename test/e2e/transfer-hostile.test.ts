@@ -3,11 +3,16 @@
  * next pull works.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import type { Failure } from 'troupe/plugin';
 import { AuthType } from 'troupe/proto/containerd/types/transfer/registry.ts';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
+import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
 import { run } from '../helpers/command.ts';
 import { type Daemon, useDaemon } from '../helpers/daemon.ts';
@@ -143,6 +148,12 @@ rootTest.serial('documents that lie: refused before what they name is asked for'
     t.regex(error!.message, message, what);
     await nothingLeft(t, rig, namespace, what);
   }
+  // An image for another machine.
+  const other = await useHostile(t, imageLayout({ platforms: ['linux/s390x', 'plan9/amd64'] }));
+  const unmatched = (await t.throwsAsync(rig.pull(other, 'lie-platform'))) as Failure;
+  t.is(unmatched.code, 'NotFound');
+  t.regex(unmatched.message, /no match for platform in manifest/);
+  await nothingLeft(t, rig, 'lie-platform', 'platform');
   // An index of an index of an index.
   const blobs = new Map(image.blobs);
   let target = image.target;
@@ -159,6 +170,77 @@ rootTest.serial('documents that lie: refused before what they name is asked for'
   await t.throwsAsync(rig.pull(deep, 'deep'), { message: /lies deeper than 8 indexes/ });
   await nothingLeft(t, rig, 'deep', 'deep');
 });
+
+rootTest.serial(
+  'what an image says of itself stays in it: nothing of ours is labelled by it, no URL of it is asked',
+  async (t) => {
+    const rig = await useRig(t);
+    const asked: string[] = [];
+    const elsewhere = createServer((request, response) => {
+      asked.push(`${request.method} ${request.url}`);
+      response.end('metadata');
+    });
+    await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => elsewhere.close());
+    const { port } = elsewhere.address() as AddressInfo;
+    const urls = [
+      `http://127.0.0.1:${port}/layer`,
+      'http://169.254.169.254/latest',
+      'file:///etc/passwd',
+      'ftp://a.test/x',
+    ];
+    const canary = join(rig.daemon.dir, 'canary');
+    const annotations = {
+      'containerd.io/restart.loguri': `binary:///bin/touch?${canary}`,
+      'containerd.io/restart.status': 'running',
+      'containerd.io/gc.root': 'now',
+      'containerd.io/snapshot/overlay.upperdir': '/etc',
+      'containerd.io/snapshot.ref': 'x',
+      'io.cri-containerd.image': 'managed',
+      'io.kubernetes.pod.name': 'x',
+      'troupe/omitted': 'x',
+    };
+    const labelled = imageLayout({
+      layers: [(dir) => writeFileSync(join(dir, 'one'), '1'), (dir) => writeFileSync(join(dir, 'two'), '2')],
+      config: { Labels: annotations },
+    });
+    const foreign = 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip';
+    const layout = withManifest(labelled, ({ config, layers, ...manifest }) => ({
+      ...manifest,
+      annotations,
+      config: { ...config, annotations, urls },
+      layers: layers.map((each, at) => ({ ...each, annotations, urls, ...(at === 1 && { mediaType: foreign }) })),
+    }));
+    const registry = await useHostile(t, layout);
+    t.true((await rig.pull(registry, 'said')).includes('saved'));
+    t.deepEqual(asked, []);
+
+    const seen: string[] = [];
+    const call = { namespace: 'said' };
+    for (const { labels, target } of (await typedClient(rig.client, ImagesDefinition).list({ filters: [] }, call))
+      .images)
+      seen.push(...Object.keys(labels), ...Object.keys(target?.annotations ?? {}));
+    for await (const { info } of typedClient(rig.client, ContentDefinition).list({ filters: [] }, call))
+      seen.push(...info.flatMap(({ labels }) => Object.keys(labels)));
+    let snapshots = 0;
+    for await (const { info } of typedClient(rig.client, SnapshotsDefinition).list(
+      { snapshotter: 'overlayfs', filters: [] },
+      call,
+    )) {
+      snapshots += info.length;
+      seen.push(
+        ...info.flatMap(({ labels }) => Object.keys(labels)).filter((key) => key !== 'containerd.io/snapshot.ref'),
+      );
+    }
+    t.is(snapshots, 2);
+    t.true(seen.some((key) => key.startsWith('containerd.io/gc.ref.content')));
+    t.deepEqual(
+      seen.filter((key) => Object.hasOwn(annotations, key)),
+      [],
+    );
+    t.false(existsSync(canary));
+  },
+);
 
 rootTest.serial('credentials: asked for over the stream, used, and refused when they are wrong', async (t) => {
   const rig = await useRig(t);

@@ -245,6 +245,21 @@ export function contentWriteSuite(
     );
   });
 
+  suite('write: a stream ends with its commit, and what is sent after it changes nothing', async (t, subject) => {
+    for (const [ref, request] of Object.entries<Request>({
+      more: { action: WRITE, offset: 4n, data: Buffer.from('and') },
+      anew: { action: WRITE, data: Buffer.from('other') },
+      again: { action: COMMIT, offset: 5n },
+    })) {
+      const stream = new Stream(subject);
+      const { digest } = await stream.send({ action: COMMIT, ref, data: Buffer.from(ref) });
+      await t.throwsAsync(stream.send(request), { message: 'the stream has ended' });
+      t.is((await read(subject, digest)).toString(), ref);
+      await absent(t, subject, ref);
+    }
+    t.deepEqual(await refs(subject), []);
+  });
+
   suite('write: nothing at all is content too', async (t, subject) => {
     t.like(await once(subject, { action: COMMIT, ref: 'r' }), { offset: 0n, digest: sha256('') });
     await refused(t, () => once(subject, { action: COMMIT, ref: 'r' }), 'AlreadyExists');

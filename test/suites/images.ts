@@ -75,6 +75,31 @@ export function imagesSuite(
     t.deepEqual(created?.updatedAt, { seconds: 5n, nanos: 7 });
   });
 
+  suite('a time that is none is refused, one at the limit is kept to the nanosecond', async (t, subject) => {
+    const at = (seconds: bigint, nanos: number, name = 'a') =>
+      subject.client.create({ image: image({ name }), sourceDateEpoch: { seconds, nanos } }, within(subject));
+    for (const [seconds, nanos] of [
+      [10n ** 18n, 0],
+      [-(10n ** 18n), 0],
+      [2n ** 63n - 1n, 0],
+      [9_223_372_036n, 854_775_808],
+      [5n, -1],
+      [5n, 1_000_000_000],
+    ] as const) {
+      const message = `source_date_epoch of ${seconds} s and ${nanos} ns is not a time between the years 1677 and 2262: invalid argument`;
+      await refused(t, () => at(seconds, nanos), 'InvalidArgument', message);
+    }
+    t.deepEqual((await subject.client.list({ filters: [] }, within(subject))).images, []);
+    for (const [seconds, nanos, name] of [
+      [9_223_372_036n, 854_775_807, 'last'],
+      [-9_223_372_037n, 145_224_192, 'first'],
+      [0n, 0, 'epoch'],
+    ] as const) {
+      t.deepEqual((await at(seconds, nanos, name)).image?.createdAt, { seconds, nanos });
+      t.deepEqual((await get(subject, name)).createdAt, { seconds, nanos });
+    }
+  });
+
   suite('names are free text', async (t, subject) => {
     for (const name of ['a b', 'x'.repeat(3000), 'ü/☃:1@2', '"', '../..', '__proto__', 'a\nb'])
       t.is((await create(subject, { name })).image?.name, name);

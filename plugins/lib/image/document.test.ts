@@ -37,6 +37,7 @@ test('CVE-2021-41190: 49, 50: a document that is a manifest and an index is neit
 });
 
 test('51, 52: sizes and digests that are none', (t) => {
+  refuses(t, { schemaVersion: 1, name: 'a', fsLayers: [] }, /schema 1 .* no longer supported/);
   for (const size of [-1, 2 ** 53 + 2, 1.5, '3', null, undefined])
     refuses(t, { ...manifest, config: { ...config, size } }, /its size is/);
   const hex = 'a'.repeat(64);
@@ -73,6 +74,25 @@ test('54, 55: JSON that two readers read differently', (t) => {
   t.notThrows(() => parseDocument(Buffer.from(JSON.stringify(long)), { digest, mediaType: OCI_MANIFEST }));
 });
 
+test('67, 68: descriptors that nothing follows are descriptors all the same', (t) => {
+  const parse = (value: object) =>
+    parseDocument(Buffer.from(JSON.stringify(value)), { digest, mediaType: OCI_MANIFEST });
+  const inline = { mediaType: OCI_CONFIG, digest: digestOf('{}'), size: 2, data: 'e30=' };
+  t.notThrows(() => parse({ ...manifest, config: inline, subject: { ...config, mediaType: OCI_MANIFEST } }));
+  t.notThrows(() => parse({ ...manifest, subject: null }));
+  for (const data of ['W10=', '', 'e30AAA==', 7, 'x'.repeat(100_000)])
+    refuses(t, { ...manifest, config: { ...inline, data } }, /config: its data is not what its digest and size say/);
+  refuses(t, { ...manifest, subject: { ...config, digest: 'sha256:short' } }, /subject: its digest/);
+  refuses(t, { ...manifest, subject: 'x' }, /subject: is not a descriptor/);
+  refuses(t, { ...manifest, subject: { ...config, size: -1 } }, /subject: its size is -1/);
+});
+
+test('74: a layer that is a manifest, an index or a config', (t) => {
+  for (const mediaType of [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, OCI_CONFIG])
+    refuses(t, { ...manifest, layers: [layer, { ...layer, mediaType }] }, /one of its layers is of type "application/);
+  refuses(t, { ...manifest, config: layer }, /its config is a layer/);
+});
+
 test('a key named __proto__ is a key', (t) => {
   const text = JSON.stringify(manifest).replace('{', '{"__proto__":{"layers":[]},');
   const read = parseDocument(Buffer.from(text), { digest, mediaType: OCI_MANIFEST });
@@ -81,6 +101,12 @@ test('a key named __proto__ is a key', (t) => {
 
 test('56: layers without end', (t) => {
   refuses(t, { ...manifest, layers: Array(1001).fill(layer) }, /has 1001 layers, the limit is 1000/);
+  const child = { mediaType: OCI_MANIFEST, digest, size: 5 };
+  const many = { schemaVersion: 2, manifests: Array(10_001).fill(child) };
+  refuses(t, many, /has 10001 manifests, the limit is 10000/, OCI_INDEX);
+  // A million annotations are more bytes than a manifest may have; what fits into those is still too many.
+  const annotations = Object.fromEntries(Array.from({ length: 1001 }, (_, at) => [`k${at}`, '']));
+  refuses(t, { ...manifest, config: { ...config, annotations } }, /config: its annotations are not texts/);
 });
 
 test('57: configs whose diff ids are none', (t) => {

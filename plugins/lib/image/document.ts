@@ -76,6 +76,9 @@ export function parseDocument(
   const own = document.mediaType;
   if (own !== undefined && own !== mediaType)
     throw refuse(`says that it is ${show(own)}, and was announced as ${show(mediaType)}`);
+  // Nothing here follows it; whoever does must find a descriptor.
+  if (document.subject !== undefined && document.subject !== null)
+    parseDescriptor(document.subject, `${what}: subject`);
   const list = (name: string, most: number): Descriptor[] => {
     const items = document[name] ?? [];
     if (!Array.isArray(items)) throw refuse(`its ${name} is not a list`);
@@ -134,6 +137,13 @@ export function parseDescriptor(value: unknown, where: string): Descriptor {
       : record(platform, () => refuse('its platform is not an object'));
   const part = (name: string): string => string(given?.[name], () => refuse(`its ${name} is not a text`));
   const digest = digestText(fields.digest, (problem) => refuse(`its digest ${show(fields.digest)}: ${problem}`));
+  // Not used either, but some take it for the content: two contents under one digest are refused.
+  const { data } = fields;
+  if (data !== undefined && data !== null) {
+    const bytes = Buffer.from(typeof data === 'string' ? data : '', 'base64');
+    if (typeof data !== 'string' || bytes.length !== size || digestOf(bytes, digestAlgorithm(digest)) !== digest)
+      throw refuse('its data is not what its digest and size say');
+  }
   return {
     mediaType,
     digest,

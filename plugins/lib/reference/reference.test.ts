@@ -44,13 +44,25 @@ for (const text of [
   `example.com/${'a'.repeat(250)}`,
   `example.com/app:${'t'.repeat(129)}`,
   'example.com/app\n',
+  'localhost:99999/a',
+  'localhost:65536/a',
+  'localhost:0/a',
+  'localhost:/a',
+  'localhost:x/a',
+  `example.com/app@${digest}:tag`,
+  `example.com/app:1@${digest}@${digest}`,
+  `example.com/app@${digest.toUpperCase()}`,
+  'example.com/app:t:t',
+  'exämple.com/app',
+  'example.com/äpp',
+  'example.com/app\u202e',
+  'example.com/app\0',
+  `example.com/${'a/'.repeat(2500)}a`,
 ]) {
-  test(`refused: ${JSON.stringify(text).slice(0, 60)}`, (t) => {
-    t.true(
-      Failure.is(
-        t.throws(() => parseReference(text)),
-        'InvalidArgument',
-      ),
-    );
+  test(`refused: ${JSON.stringify(text).slice(0, 100)}`, (t) => {
+    const failure = t.throws(() => parseReference(text), { instanceOf: Failure });
+    t.is(failure.code, 'InvalidArgument');
+    t.regex(failure.message, /^reference "[^\0\n]*": .*: invalid argument$/);
+    t.true(failure.message.length < 500);
   });
 }

@@ -36,6 +36,8 @@ export function parseReference(text: string): Reference {
   if (slash <= 0) throw invalid(text, 'needs a host');
   const hostname = text.slice(0, slash);
   if (!host.test(hostname)) throw invalid(text, 'its host is malformed');
+  const port = Number(/:([0-9]+)$/.exec(hostname)?.[1] ?? 1);
+  if (port < 1 || port > 65_535) throw invalid(text, 'its port is not one from 1 to 65535');
 
   let rest = text.slice(slash + 1);
   let digest: Digest | undefined;

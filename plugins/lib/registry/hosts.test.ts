@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { Failure } from 'troupe/plugin';
+import { mkfifo } from 'troupe/sys';
 import { useHostile } from '../../../test/helpers/hostile-registry.ts';
 import { layoutOf } from '../../../test/helpers/layout.ts';
 import { useScratch } from '../../../test/helpers/scratch.ts';
@@ -106,11 +108,28 @@ test('hosts.toml: what is wrong in it is said, and nobody is asked', (t) => {
     ['[host."https://a"]\ndial_timeout = "soon"', /is not a duration/],
     ['[host."https://a".header]\n"x\\ny" = "1"', /is malformed/],
     ['[host."https://a"]\nnonsense = 1', /no key nonsense/],
+    ['[host."https://a".header]\nx = "1\\r\\nauthorization: y"', /header "x" is malformed/],
+    ['[host."https://a".header]\nx = ["1", "2\\n3"]', /header "x" is malformed/],
+    ['server = "file:///etc/passwd"', /"file:\/\/\/etc\/passwd" is of scheme file, not http:\/\/ or https:\/\//],
+    ['server = "file:/etc/passwd"', /is of scheme file/],
+    ['server = "unix:///run/x.sock"', /is of scheme unix/],
+    ['[host."ftp://a"]', /is of scheme ftp/],
+    ['[host."https:a"]', /is of scheme https, not http:\/\/ or https:\/\//],
+    ['[host."https://a"]\nca = "fifo"', /fifo is not a file with certificates/],
+    ['[host."https://a"]\nclient = [["fifo", "fifo"]]', /fifo is not a file with certificates/],
+    ['[host."https://a"]\nca = "/dev/zero"', /\/dev\/zero is not a file with certificates/],
     ['host = [', /hosts\.toml/],
   ] as const) {
     const dir = files(t, { 'a.test/hosts.toml': text });
-    t.throws(() => hostsOf('a.test', { directories: [dir] }), { message }, text);
+    mkfifo(join(dir, 'a.test/fifo'), 0o600);
+    const failure = t.throws(() => hostsOf('a.test', { directories: [dir] }), { message, instanceOf: Failure }, text);
+    t.is(failure?.code, 'InvalidArgument', text);
   }
+  const dir = files(t, { 'a.test/hosts.toml': 'server = "b.test:5000"\n[host."[::1]:80"]' });
+  t.deepEqual(
+    hostsOf('a.test', { directories: [dir] }).map(({ scheme, host }) => `${scheme}://${host}`),
+    ['https://[::1]:80', 'https://b.test:5000'],
+  );
 });
 
 test("docker's directories of certificates", (t) => {

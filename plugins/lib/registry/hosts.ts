@@ -126,6 +126,9 @@ function fromTable(
   file: string,
   refuse: (problem: string) => Failure,
 ): RegistryHost {
+  const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):(?!\d)/.exec(written) ?? [];
+  if (scheme !== undefined && !/^https?:\/\//.test(written))
+    throw refuse(`${JSON.stringify(written)} is of scheme ${scheme}, not http:// or https://`);
   let url: URL;
   try {
     url = new URL(/^https?:\/\//.test(written) ? written : `https://${written}`);

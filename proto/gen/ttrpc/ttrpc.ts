@@ -73,8 +73,8 @@ export const Request: MessageFns<Request, "ttrpc.Request"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -116,9 +116,6 @@ export const Request: MessageFns<Request, "ttrpc.Request"> = {
           message.metadata.push(KeyValue.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -162,8 +159,8 @@ export const Response: MessageFns<Response, "ttrpc.Response"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -181,9 +178,6 @@ export const Response: MessageFns<Response, "ttrpc.Response"> = {
           message.payload = reader.bytes();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -221,8 +215,8 @@ export const StringList: MessageFns<StringList, "ttrpc.StringList"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStringList();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -232,9 +226,6 @@ export const StringList: MessageFns<StringList, "ttrpc.StringList"> = {
           message.list.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -272,8 +263,8 @@ export const KeyValue: MessageFns<KeyValue, "ttrpc.KeyValue"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseKeyValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -291,9 +282,6 @@ export const KeyValue: MessageFns<KeyValue, "ttrpc.KeyValue"> = {
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -59,8 +59,8 @@ export const ContainerCreate: MessageFns<ContainerCreate, "containerd.events.Con
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContainerCreate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -86,9 +86,6 @@ export const ContainerCreate: MessageFns<ContainerCreate, "containerd.events.Con
           message.runtime = ContainerCreate_Runtime.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -131,8 +128,8 @@ export const ContainerCreate_Runtime: MessageFns<ContainerCreate_Runtime, "conta
       const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseContainerCreate_Runtime();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
+      while (reader.more(end)) {
+        const tag = reader.tag();
         switch (tag >>> 3) {
           case 1: {
             if (tag !== 10) {
@@ -150,9 +147,6 @@ export const ContainerCreate_Runtime: MessageFns<ContainerCreate_Runtime, "conta
             message.options = Any.decode(reader, reader.uint32());
             continue;
           }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
         }
         reader.skip(tag & 7);
       }
@@ -199,8 +193,8 @@ export const ContainerUpdate: MessageFns<ContainerUpdate, "containerd.events.Con
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContainerUpdate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -237,9 +231,6 @@ export const ContainerUpdate: MessageFns<ContainerUpdate, "containerd.events.Con
           message.snapshotKey = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -291,8 +282,8 @@ export const ContainerUpdate_LabelsEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContainerUpdate_LabelsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -310,9 +301,6 @@ export const ContainerUpdate_LabelsEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -348,8 +336,8 @@ export const ContainerDelete: MessageFns<ContainerDelete, "containerd.events.Con
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContainerDelete();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -359,9 +347,6 @@ export const ContainerDelete: MessageFns<ContainerDelete, "containerd.events.Con
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

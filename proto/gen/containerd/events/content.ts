@@ -38,8 +38,8 @@ export const ContentCreate: MessageFns<ContentCreate, "containerd.events.Content
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContentCreate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -57,9 +57,6 @@ export const ContentCreate: MessageFns<ContentCreate, "containerd.events.Content
           message.size = reader.int64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -95,8 +92,8 @@ export const ContentDelete: MessageFns<ContentDelete, "containerd.events.Content
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContentDelete();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -106,9 +103,6 @@ export const ContentDelete: MessageFns<ContentDelete, "containerd.events.Content
           message.digest = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -39,8 +39,8 @@ export const SandboxCreate: MessageFns<SandboxCreate, "containerd.events.Sandbox
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandboxCreate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -50,9 +50,6 @@ export const SandboxCreate: MessageFns<SandboxCreate, "containerd.events.Sandbox
           message.sandboxId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -87,8 +84,8 @@ export const SandboxStart: MessageFns<SandboxStart, "containerd.events.SandboxSt
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandboxStart();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -98,9 +95,6 @@ export const SandboxStart: MessageFns<SandboxStart, "containerd.events.SandboxSt
           message.sandboxId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -141,8 +135,8 @@ export const SandboxExit: MessageFns<SandboxExit, "containerd.events.SandboxExit
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandboxExit();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -168,9 +162,6 @@ export const SandboxExit: MessageFns<SandboxExit, "containerd.events.SandboxExit
           message.exitedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -49,8 +49,8 @@ export const SnapshotPrepare: MessageFns<SnapshotPrepare, "containerd.events.Sna
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSnapshotPrepare();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -76,9 +76,6 @@ export const SnapshotPrepare: MessageFns<SnapshotPrepare, "containerd.events.Sna
           message.snapshotter = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -121,8 +118,8 @@ export const SnapshotCommit: MessageFns<SnapshotCommit, "containerd.events.Snaps
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSnapshotCommit();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -148,9 +145,6 @@ export const SnapshotCommit: MessageFns<SnapshotCommit, "containerd.events.Snaps
           message.snapshotter = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -190,8 +184,8 @@ export const SnapshotRemove: MessageFns<SnapshotRemove, "containerd.events.Snaps
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSnapshotRemove();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -209,9 +203,6 @@ export const SnapshotRemove: MessageFns<SnapshotRemove, "containerd.events.Snaps
           message.snapshotter = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -123,8 +123,8 @@ export const TaskCreate: MessageFns<TaskCreate, "containerd.events.TaskCreate"> 
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskCreate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -175,9 +175,6 @@ export const TaskCreate: MessageFns<TaskCreate, "containerd.events.TaskCreate"> 
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -219,8 +216,8 @@ export const TaskStart: MessageFns<TaskStart, "containerd.events.TaskStart"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskStart();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -238,9 +235,6 @@ export const TaskStart: MessageFns<TaskStart, "containerd.events.TaskStart"> = {
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -288,8 +282,8 @@ export const TaskDelete: MessageFns<TaskDelete, "containerd.events.TaskDelete"> 
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskDelete();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -331,9 +325,6 @@ export const TaskDelete: MessageFns<TaskDelete, "containerd.events.TaskDelete"> 
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -383,8 +374,8 @@ export const TaskIO: MessageFns<TaskIO, "containerd.events.TaskIO"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskIO();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -418,9 +409,6 @@ export const TaskIO: MessageFns<TaskIO, "containerd.events.TaskIO"> = {
           message.terminal = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -470,8 +458,8 @@ export const TaskExit: MessageFns<TaskExit, "containerd.events.TaskExit"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskExit();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -514,9 +502,6 @@ export const TaskExit: MessageFns<TaskExit, "containerd.events.TaskExit"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -556,8 +541,8 @@ export const TaskOOM: MessageFns<TaskOOM, "containerd.events.TaskOOM"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskOOM();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -567,9 +552,6 @@ export const TaskOOM: MessageFns<TaskOOM, "containerd.events.TaskOOM"> = {
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -607,8 +589,8 @@ export const TaskExecAdded: MessageFns<TaskExecAdded, "containerd.events.TaskExe
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskExecAdded();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -626,9 +608,6 @@ export const TaskExecAdded: MessageFns<TaskExecAdded, "containerd.events.TaskExe
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -670,8 +649,8 @@ export const TaskExecStarted: MessageFns<TaskExecStarted, "containerd.events.Tas
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskExecStarted();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -697,9 +676,6 @@ export const TaskExecStarted: MessageFns<TaskExecStarted, "containerd.events.Tas
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -736,8 +712,8 @@ export const TaskPaused: MessageFns<TaskPaused, "containerd.events.TaskPaused"> 
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskPaused();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -747,9 +723,6 @@ export const TaskPaused: MessageFns<TaskPaused, "containerd.events.TaskPaused"> 
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -784,8 +757,8 @@ export const TaskResumed: MessageFns<TaskResumed, "containerd.events.TaskResumed
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskResumed();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -795,9 +768,6 @@ export const TaskResumed: MessageFns<TaskResumed, "containerd.events.TaskResumed
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -835,8 +805,8 @@ export const TaskCheckpointed: MessageFns<TaskCheckpointed, "containerd.events.T
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTaskCheckpointed();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -854,9 +824,6 @@ export const TaskCheckpointed: MessageFns<TaskCheckpointed, "containerd.events.T
           message.checkpoint = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -44,8 +44,8 @@ export const Platform: MessageFns<Platform, "containerd.types.Platform"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePlatform();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -87,9 +87,6 @@ export const Platform: MessageFns<Platform, "containerd.types.Platform"> = {
           message.osFeatures.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

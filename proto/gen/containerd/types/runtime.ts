@@ -59,8 +59,8 @@ export const RuntimeRequest: MessageFns<RuntimeRequest, "containerd.types.Runtim
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRuntimeRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -78,9 +78,6 @@ export const RuntimeRequest: MessageFns<RuntimeRequest, "containerd.types.Runtim
           message.options = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -121,8 +118,8 @@ export const RuntimeVersion: MessageFns<RuntimeVersion, "containerd.types.Runtim
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRuntimeVersion();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -140,9 +137,6 @@ export const RuntimeVersion: MessageFns<RuntimeVersion, "containerd.types.Runtim
           message.revision = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -190,8 +184,8 @@ export const RuntimeInfo: MessageFns<RuntimeInfo, "containerd.types.RuntimeInfo"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRuntimeInfo();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -236,9 +230,6 @@ export const RuntimeInfo: MessageFns<RuntimeInfo, "containerd.types.RuntimeInfo"
           }
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -297,8 +288,8 @@ export const RuntimeInfo_AnnotationsEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRuntimeInfo_AnnotationsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -316,9 +307,6 @@ export const RuntimeInfo_AnnotationsEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -91,8 +91,8 @@ export const Sandbox: MessageFns<Sandbox, "containerd.types.Sandbox"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandbox();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -165,9 +165,6 @@ export const Sandbox: MessageFns<Sandbox, "containerd.types.Sandbox"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -233,8 +230,8 @@ export const Sandbox_LabelsEntry: MessageFns<Sandbox_LabelsEntry, "containerd.ty
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandbox_LabelsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -252,9 +249,6 @@ export const Sandbox_LabelsEntry: MessageFns<Sandbox_LabelsEntry, "containerd.ty
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -294,8 +288,8 @@ export const Sandbox_ExtensionsEntry: MessageFns<Sandbox_ExtensionsEntry, "conta
       const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseSandbox_ExtensionsEntry();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
+      while (reader.more(end)) {
+        const tag = reader.tag();
         switch (tag >>> 3) {
           case 1: {
             if (tag !== 10) {
@@ -313,9 +307,6 @@ export const Sandbox_ExtensionsEntry: MessageFns<Sandbox_ExtensionsEntry, "conta
             message.value = Any.decode(reader, reader.uint32());
             continue;
           }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
         }
         reader.skip(tag & 7);
       }
@@ -354,8 +345,8 @@ export const Sandbox_Runtime: MessageFns<Sandbox_Runtime, "containerd.types.Sand
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSandbox_Runtime();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -373,9 +364,6 @@ export const Sandbox_Runtime: MessageFns<Sandbox_Runtime, "containerd.types.Sand
           message.options = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -24,8 +24,8 @@ export const FieldMask: MessageFns<FieldMask, "google.protobuf.FieldMask"> & Fie
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseFieldMask();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -35,9 +35,6 @@ export const FieldMask: MessageFns<FieldMask, "google.protobuf.FieldMask"> & Fie
           message.paths.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -31,8 +31,8 @@ export const Timestamp: MessageFns<Timestamp, "google.protobuf.Timestamp"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTimestamp();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -50,9 +50,6 @@ export const Timestamp: MessageFns<Timestamp, "google.protobuf.Timestamp"> = {
           message.nanos = reader.int32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

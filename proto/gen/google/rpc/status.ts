@@ -37,8 +37,8 @@ export const Status: MessageFns<Status, "google.rpc.Status"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatus();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -64,9 +64,6 @@ export const Status: MessageFns<Status, "google.rpc.Status"> = {
           message.details.push(Any.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -36,8 +36,8 @@ export const Options: MessageFns<Options, "runtimeoptions.v1.Options"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseOptions();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -63,9 +63,6 @@ export const Options: MessageFns<Options, "runtimeoptions.v1.Options"> = {
           message.configBody = reader.bytes();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -114,8 +114,8 @@ export const Options: MessageFns<Options, "containerd.runc.v1.Options"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseOptions();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -214,9 +214,6 @@ export const Options: MessageFns<Options, "containerd.runc.v1.Options"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -295,8 +292,8 @@ export const CheckpointOptions: MessageFns<CheckpointOptions, "containerd.runc.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCheckpointOptions();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -371,9 +368,6 @@ export const CheckpointOptions: MessageFns<CheckpointOptions, "containerd.runc.v
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -415,8 +409,8 @@ export const ProcessDetails: MessageFns<ProcessDetails, "containerd.runc.v1.Proc
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseProcessDetails();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -426,9 +420,6 @@ export const ProcessDetails: MessageFns<ProcessDetails, "containerd.runc.v1.Proc
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -244,8 +244,8 @@ export const CreateTaskRequest: MessageFns<CreateTaskRequest, "containerd.task.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -328,9 +328,6 @@ export const CreateTaskRequest: MessageFns<CreateTaskRequest, "containerd.task.v
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -375,8 +372,8 @@ export const CreateTaskResponse: MessageFns<CreateTaskResponse, "containerd.task
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateTaskResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -386,9 +383,6 @@ export const CreateTaskResponse: MessageFns<CreateTaskResponse, "containerd.task
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -426,8 +420,8 @@ export const DeleteRequest: MessageFns<DeleteRequest, "containerd.task.v2.Delete
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -445,9 +439,6 @@ export const DeleteRequest: MessageFns<DeleteRequest, "containerd.task.v2.Delete
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -489,8 +480,8 @@ export const DeleteResponse: MessageFns<DeleteResponse, "containerd.task.v2.Dele
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -516,9 +507,6 @@ export const DeleteResponse: MessageFns<DeleteResponse, "containerd.task.v2.Dele
           message.exitedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -575,8 +563,8 @@ export const ExecProcessRequest: MessageFns<ExecProcessRequest, "containerd.task
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseExecProcessRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -635,9 +623,6 @@ export const ExecProcessRequest: MessageFns<ExecProcessRequest, "containerd.task
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -674,12 +659,9 @@ export const ExecProcessResponse: MessageFns<ExecProcessResponse, "containerd.ta
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseExecProcessResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -722,8 +704,8 @@ export const ResizePtyRequest: MessageFns<ResizePtyRequest, "containerd.task.v2.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResizePtyRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -757,9 +739,6 @@ export const ResizePtyRequest: MessageFns<ResizePtyRequest, "containerd.task.v2.
           message.height = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -800,8 +779,8 @@ export const StateRequest: MessageFns<StateRequest, "containerd.task.v2.StateReq
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStateRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -819,9 +798,6 @@ export const StateRequest: MessageFns<StateRequest, "containerd.task.v2.StateReq
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -899,8 +875,8 @@ export const StateResponse: MessageFns<StateResponse, "containerd.task.v2.StateR
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStateResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -991,9 +967,6 @@ export const StateResponse: MessageFns<StateResponse, "containerd.task.v2.StateR
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1048,8 +1021,8 @@ export const KillRequest: MessageFns<KillRequest, "containerd.task.v2.KillReques
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseKillRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1083,9 +1056,6 @@ export const KillRequest: MessageFns<KillRequest, "containerd.task.v2.KillReques
           message.all = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1129,8 +1099,8 @@ export const CloseIORequest: MessageFns<CloseIORequest, "containerd.task.v2.Clos
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCloseIORequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1156,9 +1126,6 @@ export const CloseIORequest: MessageFns<CloseIORequest, "containerd.task.v2.Clos
           message.stdin = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1195,8 +1162,8 @@ export const PidsRequest: MessageFns<PidsRequest, "containerd.task.v2.PidsReques
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePidsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1206,9 +1173,6 @@ export const PidsRequest: MessageFns<PidsRequest, "containerd.task.v2.PidsReques
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1243,8 +1207,8 @@ export const PidsResponse: MessageFns<PidsResponse, "containerd.task.v2.PidsResp
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePidsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1254,9 +1218,6 @@ export const PidsResponse: MessageFns<PidsResponse, "containerd.task.v2.PidsResp
           message.processes.push(ProcessInfo.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1297,8 +1258,8 @@ export const CheckpointTaskRequest: MessageFns<CheckpointTaskRequest, "container
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCheckpointTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1324,9 +1285,6 @@ export const CheckpointTaskRequest: MessageFns<CheckpointTaskRequest, "container
           message.options = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1371,8 +1329,8 @@ export const UpdateTaskRequest: MessageFns<UpdateTaskRequest, "containerd.task.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1401,9 +1359,6 @@ export const UpdateTaskRequest: MessageFns<UpdateTaskRequest, "containerd.task.v
           }
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1456,8 +1411,8 @@ export const UpdateTaskRequest_AnnotationsEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateTaskRequest_AnnotationsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1475,9 +1430,6 @@ export const UpdateTaskRequest_AnnotationsEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1516,8 +1468,8 @@ export const StartRequest: MessageFns<StartRequest, "containerd.task.v2.StartReq
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1535,9 +1487,6 @@ export const StartRequest: MessageFns<StartRequest, "containerd.task.v2.StartReq
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1573,8 +1522,8 @@ export const StartResponse: MessageFns<StartResponse, "containerd.task.v2.StartR
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1584,9 +1533,6 @@ export const StartResponse: MessageFns<StartResponse, "containerd.task.v2.StartR
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1624,8 +1570,8 @@ export const WaitRequest: MessageFns<WaitRequest, "containerd.task.v2.WaitReques
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWaitRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1643,9 +1589,6 @@ export const WaitRequest: MessageFns<WaitRequest, "containerd.task.v2.WaitReques
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1684,8 +1627,8 @@ export const WaitResponse: MessageFns<WaitResponse, "containerd.task.v2.WaitResp
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWaitResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1703,9 +1646,6 @@ export const WaitResponse: MessageFns<WaitResponse, "containerd.task.v2.WaitResp
           message.exitedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1743,8 +1683,8 @@ export const StatsRequest: MessageFns<StatsRequest, "containerd.task.v2.StatsReq
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1754,9 +1694,6 @@ export const StatsRequest: MessageFns<StatsRequest, "containerd.task.v2.StatsReq
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1791,8 +1728,8 @@ export const StatsResponse: MessageFns<StatsResponse, "containerd.task.v2.StatsR
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1802,9 +1739,6 @@ export const StatsResponse: MessageFns<StatsResponse, "containerd.task.v2.StatsR
           message.stats = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1839,8 +1773,8 @@ export const ConnectRequest: MessageFns<ConnectRequest, "containerd.task.v2.Conn
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseConnectRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1850,9 +1784,6 @@ export const ConnectRequest: MessageFns<ConnectRequest, "containerd.task.v2.Conn
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1893,8 +1824,8 @@ export const ConnectResponse: MessageFns<ConnectResponse, "containerd.task.v2.Co
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseConnectResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1920,9 +1851,6 @@ export const ConnectResponse: MessageFns<ConnectResponse, "containerd.task.v2.Co
           message.version = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1962,8 +1890,8 @@ export const ShutdownRequest: MessageFns<ShutdownRequest, "containerd.task.v2.Sh
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseShutdownRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1981,9 +1909,6 @@ export const ShutdownRequest: MessageFns<ShutdownRequest, "containerd.task.v2.Sh
           message.now = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -2019,8 +1944,8 @@ export const PauseRequest: MessageFns<PauseRequest, "containerd.task.v2.PauseReq
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePauseRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -2030,9 +1955,6 @@ export const PauseRequest: MessageFns<PauseRequest, "containerd.task.v2.PauseReq
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -2067,8 +1989,8 @@ export const ResumeRequest: MessageFns<ResumeRequest, "containerd.task.v2.Resume
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResumeRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -2078,9 +2000,6 @@ export const ResumeRequest: MessageFns<ResumeRequest, "containerd.task.v2.Resume
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

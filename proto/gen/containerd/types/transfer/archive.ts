@@ -50,8 +50,8 @@ export const ImageImportStream: MessageFns<ImageImportStream, "containerd.types.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseImageImportStream();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -77,9 +77,6 @@ export const ImageImportStream: MessageFns<ImageImportStream, "containerd.types.
           message.forceCompress = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -138,8 +135,8 @@ export const ImageExportStream: MessageFns<ImageExportStream, "containerd.types.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseImageExportStream();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -189,9 +186,6 @@ export const ImageExportStream: MessageFns<ImageExportStream, "containerd.types.
           message.skipNonDistributable = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -40,8 +40,8 @@ export const ContainerPath: MessageFns<ContainerPath, "containerd.types.transfer
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseContainerPath();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -75,9 +75,6 @@ export const ContainerPath: MessageFns<ContainerPath, "containerd.types.transfer
           message.preserveOwnership = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -57,8 +57,8 @@ export const Progress: MessageFns<Progress, "containerd.types.transfer.Progress"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseProgress();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -108,9 +108,6 @@ export const Progress: MessageFns<Progress, "containerd.types.transfer.Progress"
           message.desc = Descriptor.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -44,8 +44,8 @@ export const Data: MessageFns<Data, "containerd.types.transfer.Data"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseData();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -55,9 +55,6 @@ export const Data: MessageFns<Data, "containerd.types.transfer.Data"> = {
           message.data = reader.bytes();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -92,8 +89,8 @@ export const WindowUpdate: MessageFns<WindowUpdate, "containerd.types.transfer.W
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWindowUpdate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -103,9 +100,6 @@ export const WindowUpdate: MessageFns<WindowUpdate, "containerd.types.transfer.W
           message.update = reader.int32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -143,8 +137,8 @@ export const ReadStream: MessageFns<ReadStream, "containerd.types.transfer.ReadS
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseReadStream();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -162,9 +156,6 @@ export const ReadStream: MessageFns<ReadStream, "containerd.types.transfer.ReadS
           message.mediaType = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -203,8 +194,8 @@ export const WriteStream: MessageFns<WriteStream, "containerd.types.transfer.Wri
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWriteStream();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -222,9 +213,6 @@ export const WriteStream: MessageFns<WriteStream, "containerd.types.transfer.Wri
           message.mediaType = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -41,8 +41,8 @@ export const HealthCheckRequest: MessageFns<HealthCheckRequest, "grpc.health.v1.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseHealthCheckRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -52,9 +52,6 @@ export const HealthCheckRequest: MessageFns<HealthCheckRequest, "grpc.health.v1.
           message.service = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -89,8 +86,8 @@ export const HealthCheckResponse: MessageFns<HealthCheckResponse, "grpc.health.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseHealthCheckResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -100,9 +97,6 @@ export const HealthCheckResponse: MessageFns<HealthCheckResponse, "grpc.health.v
           message.status = reader.int32() as typeof message.status;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -52,8 +52,8 @@ export const VerifyRequest: MessageFns<VerifyRequest, "troupe.content.v1.VerifyR
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseVerifyRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -71,9 +71,6 @@ export const VerifyRequest: MessageFns<VerifyRequest, "troupe.content.v1.VerifyR
           message.threads = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -112,8 +109,8 @@ export const VerifyResponse: MessageFns<VerifyResponse, "troupe.content.v1.Verif
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseVerifyResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -131,9 +128,6 @@ export const VerifyResponse: MessageFns<VerifyResponse, "troupe.content.v1.Verif
           message.summary = Summary.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -188,8 +182,8 @@ export const Damaged: MessageFns<Damaged, "troupe.content.v1.Damaged"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDamaged();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -231,9 +225,6 @@ export const Damaged: MessageFns<Damaged, "troupe.content.v1.Damaged"> = {
           message.dropped = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -290,8 +281,8 @@ export const Summary: MessageFns<Summary, "troupe.content.v1.Summary"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSummary();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -325,9 +316,6 @@ export const Summary: MessageFns<Summary, "troupe.content.v1.Summary"> = {
           message.ms = reader.double();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

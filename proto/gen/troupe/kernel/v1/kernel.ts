@@ -221,8 +221,8 @@ export const MethodStats: MessageFns<MethodStats, "troupe.kernel.v1.MethodStats"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMethodStats();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -272,9 +272,6 @@ export const MethodStats: MessageFns<MethodStats, "troupe.kernel.v1.MethodStats"
           message.p99Ms = reader.double();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -426,8 +423,8 @@ export const Plugin: MessageFns<Plugin, "troupe.kernel.v1.Plugin"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePlugin();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -625,9 +622,6 @@ export const Plugin: MessageFns<Plugin, "troupe.kernel.v1.Plugin"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -697,8 +691,8 @@ export const Plugin_ExportsEntry: MessageFns<Plugin_ExportsEntry, "troupe.kernel
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePlugin_ExportsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -716,9 +710,6 @@ export const Plugin_ExportsEntry: MessageFns<Plugin_ExportsEntry, "troupe.kernel
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -754,8 +745,8 @@ export const ListRequest: MessageFns<ListRequest, "troupe.kernel.v1.ListRequest"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -765,9 +756,6 @@ export const ListRequest: MessageFns<ListRequest, "troupe.kernel.v1.ListRequest"
           message.ids.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -817,8 +805,8 @@ export const ListResponse: MessageFns<ListResponse, "troupe.kernel.v1.ListRespon
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -853,9 +841,6 @@ export const ListResponse: MessageFns<ListResponse, "troupe.kernel.v1.ListRespon
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -889,12 +874,9 @@ export const WatchRequest: MessageFns<WatchRequest, "troupe.kernel.v1.WatchReque
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWatchRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -943,8 +925,8 @@ export const Transition: MessageFns<Transition, "troupe.kernel.v1.Transition"> =
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTransition();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -995,9 +977,6 @@ export const Transition: MessageFns<Transition, "troupe.kernel.v1.Transition"> =
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1039,8 +1018,8 @@ export const ReloadRequest: MessageFns<ReloadRequest, "troupe.kernel.v1.ReloadRe
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseReloadRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1058,9 +1037,6 @@ export const ReloadRequest: MessageFns<ReloadRequest, "troupe.kernel.v1.ReloadRe
           message.force = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1108,8 +1084,8 @@ export const ReloadResponse: MessageFns<ReloadResponse, "troupe.kernel.v1.Reload
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseReloadResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1152,9 +1128,6 @@ export const ReloadResponse: MessageFns<ReloadResponse, "troupe.kernel.v1.Reload
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1192,8 +1165,8 @@ export const RestartRequest: MessageFns<RestartRequest, "troupe.kernel.v1.Restar
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRestartRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1203,9 +1176,6 @@ export const RestartRequest: MessageFns<RestartRequest, "troupe.kernel.v1.Restar
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1240,8 +1210,8 @@ export const RestartResponse: MessageFns<RestartResponse, "troupe.kernel.v1.Rest
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRestartResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1251,9 +1221,6 @@ export const RestartResponse: MessageFns<RestartResponse, "troupe.kernel.v1.Rest
           message.generation = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1288,8 +1255,8 @@ export const StopRequest: MessageFns<StopRequest, "troupe.kernel.v1.StopRequest"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStopRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1299,9 +1266,6 @@ export const StopRequest: MessageFns<StopRequest, "troupe.kernel.v1.StopRequest"
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1333,12 +1297,9 @@ export const StopResponse: MessageFns<StopResponse, "troupe.kernel.v1.StopRespon
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStopResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1372,8 +1333,8 @@ export const StartRequest: MessageFns<StartRequest, "troupe.kernel.v1.StartReque
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1383,9 +1344,6 @@ export const StartRequest: MessageFns<StartRequest, "troupe.kernel.v1.StartReque
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1420,8 +1378,8 @@ export const StartResponse: MessageFns<StartResponse, "troupe.kernel.v1.StartRes
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1431,9 +1389,6 @@ export const StartResponse: MessageFns<StartResponse, "troupe.kernel.v1.StartRes
           message.generation = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1465,12 +1420,9 @@ export const PlanRequest: MessageFns<PlanRequest, "troupe.kernel.v1.PlanRequest"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePlanRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1507,8 +1459,8 @@ export const PlanResponse: MessageFns<PlanResponse, "troupe.kernel.v1.PlanRespon
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePlanResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1526,9 +1478,6 @@ export const PlanResponse: MessageFns<PlanResponse, "troupe.kernel.v1.PlanRespon
           message.order.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1561,12 +1510,9 @@ export const DumpRequest: MessageFns<DumpRequest, "troupe.kernel.v1.DumpRequest"
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDumpRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1600,8 +1546,8 @@ export const DumpResponse: MessageFns<DumpResponse, "troupe.kernel.v1.DumpRespon
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDumpResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1611,9 +1557,6 @@ export const DumpResponse: MessageFns<DumpResponse, "troupe.kernel.v1.DumpRespon
           message.text = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1651,8 +1594,8 @@ export const ProfileRequest: MessageFns<ProfileRequest, "troupe.kernel.v1.Profil
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseProfileRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1670,9 +1613,6 @@ export const ProfileRequest: MessageFns<ProfileRequest, "troupe.kernel.v1.Profil
           message.milliseconds = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1708,8 +1648,8 @@ export const ProfileResponse: MessageFns<ProfileResponse, "troupe.kernel.v1.Prof
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseProfileResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1719,9 +1659,6 @@ export const ProfileResponse: MessageFns<ProfileResponse, "troupe.kernel.v1.Prof
           message.profile = reader.bytes();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1756,8 +1693,8 @@ export const ReloadConfigRequest: MessageFns<ReloadConfigRequest, "troupe.kernel
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseReloadConfigRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1767,9 +1704,6 @@ export const ReloadConfigRequest: MessageFns<ReloadConfigRequest, "troupe.kernel
           message.dryRun = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1807,8 +1741,8 @@ export const ConfigChange: MessageFns<ConfigChange, "troupe.kernel.v1.ConfigChan
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseConfigChange();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1826,9 +1760,6 @@ export const ConfigChange: MessageFns<ConfigChange, "troupe.kernel.v1.ConfigChan
           message.action = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1873,8 +1804,8 @@ export const ReloadConfigResponse: MessageFns<ReloadConfigResponse, "troupe.kern
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseReloadConfigResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1908,9 +1839,6 @@ export const ReloadConfigResponse: MessageFns<ReloadConfigResponse, "troupe.kern
           message.text = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -168,8 +168,8 @@ export const Value: MessageFns<Value, "troupe.records.v1.Value"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -212,9 +212,6 @@ export const Value: MessageFns<Value, "troupe.records.v1.Value"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -252,8 +249,8 @@ export const Row: MessageFns<Row, "troupe.records.v1.Row"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRow();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -263,9 +260,6 @@ export const Row: MessageFns<Row, "troupe.records.v1.Row"> = {
           message.values.push(Value.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -303,8 +297,8 @@ export const Expectation: MessageFns<Expectation, "troupe.records.v1.Expectation
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseExpectation();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -322,9 +316,6 @@ export const Expectation: MessageFns<Expectation, "troupe.records.v1.Expectation
           message.message = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -375,8 +366,8 @@ export const Statement: MessageFns<Statement, "troupe.records.v1.Statement"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatement();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -418,9 +409,6 @@ export const Statement: MessageFns<Statement, "troupe.records.v1.Statement"> = {
           message.conflict = Expectation.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -472,8 +460,8 @@ export const Event: MessageFns<Event, "troupe.records.v1.Event"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseEvent();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -507,9 +495,6 @@ export const Event: MessageFns<Event, "troupe.records.v1.Event"> = {
           message.value = reader.bytes();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -550,8 +535,8 @@ export const LeaseResource: MessageFns<LeaseResource, "troupe.records.v1.LeaseRe
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseLeaseResource();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -569,9 +554,6 @@ export const LeaseResource: MessageFns<LeaseResource, "troupe.records.v1.LeaseRe
           message.id = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -616,8 +598,8 @@ export const LeaseMembership: MessageFns<LeaseMembership, "troupe.records.v1.Lea
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseLeaseMembership();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -651,9 +633,6 @@ export const LeaseMembership: MessageFns<LeaseMembership, "troupe.records.v1.Lea
           message.remove.push(LeaseResource.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -694,8 +673,8 @@ export const Trash: MessageFns<Trash, "troupe.records.v1.Trash"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTrash();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -713,9 +692,6 @@ export const Trash: MessageFns<Trash, "troupe.records.v1.Trash"> = {
           message.path = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -769,8 +745,8 @@ export const CommitRequest: MessageFns<CommitRequest, "troupe.records.v1.CommitR
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCommitRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -829,9 +805,6 @@ export const CommitRequest: MessageFns<CommitRequest, "troupe.records.v1.CommitR
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -879,8 +852,8 @@ export const StatementResult: MessageFns<StatementResult, "troupe.records.v1.Sta
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatementResult();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -898,9 +871,6 @@ export const StatementResult: MessageFns<StatementResult, "troupe.records.v1.Sta
           message.rows.push(Row.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -942,8 +912,8 @@ export const CommitResponse: MessageFns<CommitResponse, "troupe.records.v1.Commi
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCommitResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -961,9 +931,6 @@ export const CommitResponse: MessageFns<CommitResponse, "troupe.records.v1.Commi
           message.results.push(StatementResult.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -996,12 +963,9 @@ export const ChangesRequest: MessageFns<ChangesRequest, "troupe.records.v1.Chang
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseChangesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1038,8 +1002,8 @@ export const Change: MessageFns<Change, "troupe.records.v1.Change"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseChange();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1049,9 +1013,6 @@ export const Change: MessageFns<Change, "troupe.records.v1.Change"> = {
           message.sequence = reader.int64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1083,12 +1044,9 @@ export const CollectRequest: MessageFns<CollectRequest, "troupe.records.v1.Colle
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCollectRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1134,8 +1092,8 @@ export const CollectResponse: MessageFns<CollectResponse, "troupe.records.v1.Col
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCollectResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1161,9 +1119,6 @@ export const CollectResponse: MessageFns<CollectResponse, "troupe.records.v1.Col
           message.duration = Duration.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1199,12 +1154,9 @@ export const StatsRequest: MessageFns<StatsRequest, "troupe.records.v1.StatsRequ
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1265,8 +1217,8 @@ export const StatsResponse: MessageFns<StatsResponse, "troupe.records.v1.StatsRe
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStatsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1308,9 +1260,6 @@ export const StatsResponse: MessageFns<StatsResponse, "troupe.records.v1.StatsRe
           message.databaseBytes = reader.int64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -73,8 +73,8 @@ export const TestRequest: MessageFns<TestRequest, "troupe.registry.v1.TestReques
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTestRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -100,9 +100,6 @@ export const TestRequest: MessageFns<TestRequest, "troupe.registry.v1.TestReques
           message.plainHttp = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -145,8 +142,8 @@ export const TestResponse: MessageFns<TestResponse, "troupe.registry.v1.TestResp
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseTestResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -172,9 +169,6 @@ export const TestResponse: MessageFns<TestResponse, "troupe.registry.v1.TestResp
           message.resolved = Resolved.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -219,8 +213,8 @@ export const Host: MessageFns<Host, "troupe.registry.v1.Host"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseHost();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -246,9 +240,6 @@ export const Host: MessageFns<Host, "troupe.registry.v1.Host"> = {
           message.source = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -303,8 +294,8 @@ export const Hop: MessageFns<Hop, "troupe.registry.v1.Hop"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseHop();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -363,9 +354,6 @@ export const Hop: MessageFns<Hop, "troupe.registry.v1.Hop"> = {
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -414,8 +402,8 @@ export const Resolved: MessageFns<Resolved, "troupe.registry.v1.Resolved"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResolved();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -441,9 +429,6 @@ export const Resolved: MessageFns<Resolved, "troupe.registry.v1.Resolved"> = {
           message.size = reader.int64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

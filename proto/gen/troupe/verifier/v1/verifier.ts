@@ -37,8 +37,8 @@ export const VerifyRequest: MessageFns<VerifyRequest, "troupe.verifier.v1.Verify
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseVerifyRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -56,9 +56,6 @@ export const VerifyRequest: MessageFns<VerifyRequest, "troupe.verifier.v1.Verify
           message.descriptor = Descriptor.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -99,8 +96,8 @@ export const VerifyResponse: MessageFns<VerifyResponse, "troupe.verifier.v1.Veri
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseVerifyResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -118,9 +115,6 @@ export const VerifyResponse: MessageFns<VerifyResponse, "troupe.verifier.v1.Veri
           message.reason = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -117,8 +117,8 @@ export const BootstrapParams: MessageFns<BootstrapParams, "containerd.runtime.bo
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseBootstrapParams();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -193,9 +193,6 @@ export const BootstrapParams: MessageFns<BootstrapParams, "containerd.runtime.bo
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -237,8 +234,8 @@ export const Extension: MessageFns<Extension, "containerd.runtime.bootstrap.v1.E
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseExtension();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -248,9 +245,6 @@ export const Extension: MessageFns<Extension, "containerd.runtime.bootstrap.v1.E
           message.value = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -301,8 +295,8 @@ export const BootstrapResult: MessageFns<BootstrapResult, "containerd.runtime.bo
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseBootstrapResult();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -337,7 +331,7 @@ export const BootstrapResult: MessageFns<BootstrapResult, "containerd.runtime.bo
 
           if (tag === 34) {
             const end2 = reader.uint32() + reader.pos;
-            while (reader.pos < end2) {
+            while (reader.more(end2)) {
               message.capabilities.push(reader.int32() as (typeof message.capabilities)[number]);
             }
 
@@ -357,9 +351,6 @@ export const BootstrapResult: MessageFns<BootstrapResult, "containerd.runtime.bo
           }
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -412,8 +403,8 @@ export const BootstrapResult_MetadataEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseBootstrapResult_MetadataEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -431,9 +422,6 @@ export const BootstrapResult_MetadataEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -41,8 +41,8 @@ export const PublishRequest: MessageFns<PublishRequest, "containerd.services.eve
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePublishRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -60,9 +60,6 @@ export const PublishRequest: MessageFns<PublishRequest, "containerd.services.eve
           message.event = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -98,8 +95,8 @@ export const ForwardRequest: MessageFns<ForwardRequest, "containerd.services.eve
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseForwardRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -109,9 +106,6 @@ export const ForwardRequest: MessageFns<ForwardRequest, "containerd.services.eve
           message.envelope = Envelope.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -148,8 +142,8 @@ export const SubscribeRequest: MessageFns<SubscribeRequest, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseSubscribeRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -159,9 +153,6 @@ export const SubscribeRequest: MessageFns<SubscribeRequest, "containerd.services
           message.filters.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

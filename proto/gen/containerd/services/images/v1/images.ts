@@ -108,8 +108,8 @@ export const Image: MessageFns<Image, "containerd.services.images.v1.Image"> = {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseImage();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -154,9 +154,6 @@ export const Image: MessageFns<Image, "containerd.services.images.v1.Image"> = {
           message.updatedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -212,8 +209,8 @@ export const Image_LabelsEntry: MessageFns<Image_LabelsEntry, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseImage_LabelsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -231,9 +228,6 @@ export const Image_LabelsEntry: MessageFns<Image_LabelsEntry, "containerd.servic
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -269,8 +263,8 @@ export const GetImageRequest: MessageFns<GetImageRequest, "containerd.services.i
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetImageRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -280,9 +274,6 @@ export const GetImageRequest: MessageFns<GetImageRequest, "containerd.services.i
           message.name = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -317,8 +308,8 @@ export const GetImageResponse: MessageFns<GetImageResponse, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetImageResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -328,9 +319,6 @@ export const GetImageResponse: MessageFns<GetImageResponse, "containerd.services
           message.image = Image.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -368,8 +356,8 @@ export const CreateImageRequest: MessageFns<CreateImageRequest, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateImageRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -387,9 +375,6 @@ export const CreateImageRequest: MessageFns<CreateImageRequest, "containerd.serv
           message.sourceDateEpoch = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -428,8 +413,8 @@ export const CreateImageResponse: MessageFns<CreateImageResponse, "containerd.se
       const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseCreateImageResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
+      while (reader.more(end)) {
+        const tag = reader.tag();
         switch (tag >>> 3) {
           case 1: {
             if (tag !== 10) {
@@ -439,9 +424,6 @@ export const CreateImageResponse: MessageFns<CreateImageResponse, "containerd.se
             message.image = Image.decode(reader, reader.uint32());
             continue;
           }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
         }
         reader.skip(tag & 7);
       }
@@ -484,8 +466,8 @@ export const UpdateImageRequest: MessageFns<UpdateImageRequest, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateImageRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -511,9 +493,6 @@ export const UpdateImageRequest: MessageFns<UpdateImageRequest, "containerd.serv
           message.sourceDateEpoch = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -553,8 +532,8 @@ export const UpdateImageResponse: MessageFns<UpdateImageResponse, "containerd.se
       const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseUpdateImageResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
+      while (reader.more(end)) {
+        const tag = reader.tag();
         switch (tag >>> 3) {
           case 1: {
             if (tag !== 10) {
@@ -564,9 +543,6 @@ export const UpdateImageResponse: MessageFns<UpdateImageResponse, "containerd.se
             message.image = Image.decode(reader, reader.uint32());
             continue;
           }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
         }
         reader.skip(tag & 7);
       }
@@ -603,8 +579,8 @@ export const ListImagesRequest: MessageFns<ListImagesRequest, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListImagesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -614,9 +590,6 @@ export const ListImagesRequest: MessageFns<ListImagesRequest, "containerd.servic
           message.filters.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -651,8 +624,8 @@ export const ListImagesResponse: MessageFns<ListImagesResponse, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListImagesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -662,9 +635,6 @@ export const ListImagesResponse: MessageFns<ListImagesResponse, "containerd.serv
           message.images.push(Image.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -705,8 +675,8 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteImageRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -732,9 +702,6 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest, "containerd.serv
           message.target = Descriptor.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

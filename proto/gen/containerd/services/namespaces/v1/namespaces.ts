@@ -79,8 +79,8 @@ export const Namespace: MessageFns<Namespace, "containerd.services.namespaces.v1
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseNamespace();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -101,9 +101,6 @@ export const Namespace: MessageFns<Namespace, "containerd.services.namespaces.v1
           }
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -153,8 +150,8 @@ export const Namespace_LabelsEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseNamespace_LabelsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -172,9 +169,6 @@ export const Namespace_LabelsEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -213,8 +207,8 @@ export const GetNamespaceRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetNamespaceRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -224,9 +218,6 @@ export const GetNamespaceRequest: MessageFns<
           message.name = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -264,8 +255,8 @@ export const GetNamespaceResponse: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetNamespaceResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -275,9 +266,6 @@ export const GetNamespaceResponse: MessageFns<
           message.namespace = Namespace.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -317,8 +305,8 @@ export const ListNamespacesRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListNamespacesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -328,9 +316,6 @@ export const ListNamespacesRequest: MessageFns<
           message.filter = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -368,8 +353,8 @@ export const ListNamespacesResponse: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListNamespacesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -379,9 +364,6 @@ export const ListNamespacesResponse: MessageFns<
           message.namespaces.push(Namespace.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -419,8 +401,8 @@ export const CreateNamespaceRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateNamespaceRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -430,9 +412,6 @@ export const CreateNamespaceRequest: MessageFns<
           message.namespace = Namespace.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -472,8 +451,8 @@ export const CreateNamespaceResponse: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateNamespaceResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -483,9 +462,6 @@ export const CreateNamespaceResponse: MessageFns<
           message.namespace = Namespace.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -528,8 +504,8 @@ export const UpdateNamespaceRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateNamespaceRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -547,9 +523,6 @@ export const UpdateNamespaceRequest: MessageFns<
           message.updateMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -590,8 +563,8 @@ export const UpdateNamespaceResponse: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateNamespaceResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -601,9 +574,6 @@ export const UpdateNamespaceResponse: MessageFns<
           message.namespace = Namespace.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -643,8 +613,8 @@ export const DeleteNamespaceRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteNamespaceRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -654,9 +624,6 @@ export const DeleteNamespaceRequest: MessageFns<
           message.name = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

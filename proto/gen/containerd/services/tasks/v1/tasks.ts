@@ -256,8 +256,8 @@ export const CreateTaskRequest: MessageFns<CreateTaskRequest, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -348,9 +348,6 @@ export const CreateTaskRequest: MessageFns<CreateTaskRequest, "containerd.servic
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -401,8 +398,8 @@ export const CreateTaskResponse: MessageFns<CreateTaskResponse, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCreateTaskResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -420,9 +417,6 @@ export const CreateTaskResponse: MessageFns<CreateTaskResponse, "containerd.serv
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -461,8 +455,8 @@ export const StartRequest: MessageFns<StartRequest, "containerd.services.tasks.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -480,9 +474,6 @@ export const StartRequest: MessageFns<StartRequest, "containerd.services.tasks.v
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -518,8 +509,8 @@ export const StartResponse: MessageFns<StartResponse, "containerd.services.tasks
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseStartResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -529,9 +520,6 @@ export const StartResponse: MessageFns<StartResponse, "containerd.services.tasks
           message.pid = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -566,8 +554,8 @@ export const DeleteTaskRequest: MessageFns<DeleteTaskRequest, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -577,9 +565,6 @@ export const DeleteTaskRequest: MessageFns<DeleteTaskRequest, "containerd.servic
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -623,8 +608,8 @@ export const DeleteResponse: MessageFns<DeleteResponse, "containerd.services.tas
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -658,9 +643,6 @@ export const DeleteResponse: MessageFns<DeleteResponse, "containerd.services.tas
           message.exitedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -706,8 +688,8 @@ export const DeleteProcessRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseDeleteProcessRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -725,9 +707,6 @@ export const DeleteProcessRequest: MessageFns<
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -766,8 +745,8 @@ export const GetRequest: MessageFns<GetRequest, "containerd.services.tasks.v1.Ge
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -785,9 +764,6 @@ export const GetRequest: MessageFns<GetRequest, "containerd.services.tasks.v1.Ge
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -823,8 +799,8 @@ export const GetResponse: MessageFns<GetResponse, "containerd.services.tasks.v1.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseGetResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -834,9 +810,6 @@ export const GetResponse: MessageFns<GetResponse, "containerd.services.tasks.v1.
           message.process = Process.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -873,8 +846,8 @@ export const ListTasksRequest: MessageFns<ListTasksRequest, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListTasksRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -884,9 +857,6 @@ export const ListTasksRequest: MessageFns<ListTasksRequest, "containerd.services
           message.filter = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -921,8 +891,8 @@ export const ListTasksResponse: MessageFns<ListTasksResponse, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListTasksResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -932,9 +902,6 @@ export const ListTasksResponse: MessageFns<ListTasksResponse, "containerd.servic
           message.tasks.push(Process.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -978,8 +945,8 @@ export const KillRequest: MessageFns<KillRequest, "containerd.services.tasks.v1.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseKillRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1013,9 +980,6 @@ export const KillRequest: MessageFns<KillRequest, "containerd.services.tasks.v1.
           message.all = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1071,8 +1035,8 @@ export const ExecProcessRequest: MessageFns<ExecProcessRequest, "containerd.serv
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseExecProcessRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1131,9 +1095,6 @@ export const ExecProcessRequest: MessageFns<ExecProcessRequest, "containerd.serv
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1171,12 +1132,9 @@ export const ExecProcessResponse: MessageFns<ExecProcessResponse, "containerd.se
       const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseExecProcessResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
+      while (reader.more(end)) {
+        const tag = reader.tag();
         switch (tag >>> 3) {
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
         }
         reader.skip(tag & 7);
       }
@@ -1219,8 +1177,8 @@ export const ResizePtyRequest: MessageFns<ResizePtyRequest, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResizePtyRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1254,9 +1212,6 @@ export const ResizePtyRequest: MessageFns<ResizePtyRequest, "containerd.services
           message.height = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1300,8 +1255,8 @@ export const CloseIORequest: MessageFns<CloseIORequest, "containerd.services.tas
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCloseIORequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1327,9 +1282,6 @@ export const CloseIORequest: MessageFns<CloseIORequest, "containerd.services.tas
           message.stdin = reader.bool();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1366,8 +1318,8 @@ export const PauseTaskRequest: MessageFns<PauseTaskRequest, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePauseTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1377,9 +1329,6 @@ export const PauseTaskRequest: MessageFns<PauseTaskRequest, "containerd.services
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1414,8 +1363,8 @@ export const ResumeTaskRequest: MessageFns<ResumeTaskRequest, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseResumeTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1425,9 +1374,6 @@ export const ResumeTaskRequest: MessageFns<ResumeTaskRequest, "containerd.servic
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1462,8 +1408,8 @@ export const ListPidsRequest: MessageFns<ListPidsRequest, "containerd.services.t
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListPidsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1473,9 +1419,6 @@ export const ListPidsRequest: MessageFns<ListPidsRequest, "containerd.services.t
           message.containerId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1510,8 +1453,8 @@ export const ListPidsResponse: MessageFns<ListPidsResponse, "containerd.services
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseListPidsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1521,9 +1464,6 @@ export const ListPidsResponse: MessageFns<ListPidsResponse, "containerd.services
           message.processes.push(ProcessInfo.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1567,8 +1507,8 @@ export const CheckpointTaskRequest: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCheckpointTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1594,9 +1534,6 @@ export const CheckpointTaskRequest: MessageFns<
           message.options = Any.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1638,8 +1575,8 @@ export const CheckpointTaskResponse: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCheckpointTaskResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1649,9 +1586,6 @@ export const CheckpointTaskResponse: MessageFns<
           message.descriptors.push(Descriptor.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1692,8 +1626,8 @@ export const UpdateTaskRequest: MessageFns<UpdateTaskRequest, "containerd.servic
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateTaskRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1722,9 +1656,6 @@ export const UpdateTaskRequest: MessageFns<UpdateTaskRequest, "containerd.servic
           }
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1777,8 +1708,8 @@ export const UpdateTaskRequest_AnnotationsEntry: MessageFns<
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseUpdateTaskRequest_AnnotationsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1796,9 +1727,6 @@ export const UpdateTaskRequest_AnnotationsEntry: MessageFns<
           message.value = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1834,8 +1762,8 @@ export const MetricsRequest: MessageFns<MetricsRequest, "containerd.services.tas
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMetricsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1845,9 +1773,6 @@ export const MetricsRequest: MessageFns<MetricsRequest, "containerd.services.tas
           message.filters.push(reader.string());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1882,8 +1807,8 @@ export const MetricsResponse: MessageFns<MetricsResponse, "containerd.services.t
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMetricsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1893,9 +1818,6 @@ export const MetricsResponse: MessageFns<MetricsResponse, "containerd.services.t
           message.metrics.push(Metric.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1933,8 +1855,8 @@ export const WaitRequest: MessageFns<WaitRequest, "containerd.services.tasks.v1.
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWaitRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1952,9 +1874,6 @@ export const WaitRequest: MessageFns<WaitRequest, "containerd.services.tasks.v1.
           message.execId = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1993,8 +1912,8 @@ export const WaitResponse: MessageFns<WaitResponse, "containerd.services.tasks.v
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseWaitResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -2012,9 +1931,6 @@ export const WaitResponse: MessageFns<WaitResponse, "containerd.services.tasks.v
           message.exitedAt = Timestamp.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

@@ -245,8 +245,8 @@ export const Metrics: MessageFns<Metrics, "io.containerd.cgroups.v1.Metrics"> = 
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMetrics();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -321,9 +321,6 @@ export const Metrics: MessageFns<Metrics, "io.containerd.cgroups.v1.Metrics"> = 
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -391,8 +388,8 @@ export const HugetlbStat: MessageFns<HugetlbStat, "io.containerd.cgroups.v1.Huge
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseHugetlbStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -426,9 +423,6 @@ export const HugetlbStat: MessageFns<HugetlbStat, "io.containerd.cgroups.v1.Huge
           message.pagesize = reader.string();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -475,8 +469,8 @@ export const PidsStat: MessageFns<PidsStat, "io.containerd.cgroups.v1.PidsStat">
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBasePidsStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -494,9 +488,6 @@ export const PidsStat: MessageFns<PidsStat, "io.containerd.cgroups.v1.PidsStat">
           message.limit = reader.uint64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -535,8 +526,8 @@ export const CPUStat: MessageFns<CPUStat, "io.containerd.cgroups.v1.CPUStat"> = 
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCPUStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -554,9 +545,6 @@ export const CPUStat: MessageFns<CPUStat, "io.containerd.cgroups.v1.CPUStat"> = 
           message.throttling = Throttle.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -621,8 +609,8 @@ export const CPUUsage: MessageFns<CPUUsage, "io.containerd.cgroups.v1.CPUUsage">
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCPUUsage();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -657,7 +645,7 @@ export const CPUUsage: MessageFns<CPUUsage, "io.containerd.cgroups.v1.CPUUsage">
 
           if (tag === 34) {
             const end2 = reader.uint32() + reader.pos;
-            while (reader.pos < end2) {
+            while (reader.more(end2)) {
               message.perCpu.push(reader.uint64() as bigint);
             }
 
@@ -666,9 +654,6 @@ export const CPUUsage: MessageFns<CPUUsage, "io.containerd.cgroups.v1.CPUUsage">
 
           break;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -721,8 +706,8 @@ export const Throttle: MessageFns<Throttle, "io.containerd.cgroups.v1.Throttle">
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseThrottle();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -748,9 +733,6 @@ export const Throttle: MessageFns<Throttle, "io.containerd.cgroups.v1.Throttle">
           message.throttledTime = reader.uint64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1029,8 +1011,8 @@ export const MemoryStat: MessageFns<MemoryStat, "io.containerd.cgroups.v1.Memory
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMemoryStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1321,9 +1303,6 @@ export const MemoryStat: MessageFns<MemoryStat, "io.containerd.cgroups.v1.Memory
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1469,8 +1448,8 @@ export const MemoryEntry: MessageFns<MemoryEntry, "io.containerd.cgroups.v1.Memo
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMemoryEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1504,9 +1483,6 @@ export const MemoryEntry: MessageFns<MemoryEntry, "io.containerd.cgroups.v1.Memo
           message.failcnt = reader.uint64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1559,8 +1535,8 @@ export const MemoryOomControl: MessageFns<MemoryOomControl, "io.containerd.cgrou
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseMemoryOomControl();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -1586,9 +1562,6 @@ export const MemoryOomControl: MessageFns<MemoryOomControl, "io.containerd.cgrou
           message.oomKill = reader.uint64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1657,8 +1630,8 @@ export const BlkIOStat: MessageFns<BlkIOStat, "io.containerd.cgroups.v1.BlkIOSta
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseBlkIOStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1725,9 +1698,6 @@ export const BlkIOStat: MessageFns<BlkIOStat, "io.containerd.cgroups.v1.BlkIOSta
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1789,8 +1759,8 @@ export const BlkIOEntry: MessageFns<BlkIOEntry, "io.containerd.cgroups.v1.BlkIOE
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseBlkIOEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1833,9 +1803,6 @@ export const BlkIOEntry: MessageFns<BlkIOEntry, "io.containerd.cgroups.v1.BlkIOE
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -1876,8 +1843,8 @@ export const RdmaStat: MessageFns<RdmaStat, "io.containerd.cgroups.v1.RdmaStat">
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRdmaStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1895,9 +1862,6 @@ export const RdmaStat: MessageFns<RdmaStat, "io.containerd.cgroups.v1.RdmaStat">
           message.limit.push(RdmaEntry.decode(reader, reader.uint32()));
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -1939,8 +1903,8 @@ export const RdmaEntry: MessageFns<RdmaEntry, "io.containerd.cgroups.v1.RdmaEntr
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseRdmaEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -1966,9 +1930,6 @@ export const RdmaEntry: MessageFns<RdmaEntry, "io.containerd.cgroups.v1.RdmaEntr
           message.hcaObjects = reader.uint32();
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
@@ -2063,8 +2024,8 @@ export const NetworkStat: MessageFns<NetworkStat, "io.containerd.cgroups.v1.Netw
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseNetworkStat();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -2139,9 +2100,6 @@ export const NetworkStat: MessageFns<NetworkStat, "io.containerd.cgroups.v1.Netw
           continue;
         }
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
       reader.skip(tag & 7);
     }
     return message;
@@ -2210,8 +2168,8 @@ export const CgroupStats: MessageFns<CgroupStats, "io.containerd.cgroups.v1.Cgro
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseCgroupStats();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 8) {
@@ -2253,9 +2211,6 @@ export const CgroupStats: MessageFns<CgroupStats, "io.containerd.cgroups.v1.Cgro
           message.nrIoWait = reader.uint64() as bigint;
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }

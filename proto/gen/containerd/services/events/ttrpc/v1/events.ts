@@ -26,8 +26,8 @@ export const ForwardRequest: MessageFns<ForwardRequest, "containerd.services.eve
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const end = length === undefined ? reader.len : reader.pos + length;
     const message = createBaseForwardRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
+    while (reader.more(end)) {
+      const tag = reader.tag();
       switch (tag >>> 3) {
         case 1: {
           if (tag !== 10) {
@@ -37,9 +37,6 @@ export const ForwardRequest: MessageFns<ForwardRequest, "containerd.services.eve
           message.envelope = Envelope.decode(reader, reader.uint32());
           continue;
         }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
       }
       reader.skip(tag & 7);
     }
