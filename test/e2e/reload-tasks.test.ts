@@ -70,7 +70,16 @@ containerTest(
       }
       t.deepEqual(over, []);
       t.regex(await must('tasks', 'ls'), new RegExp(`^box +${pid} +RUNNING$`, 'm'));
-      const exec = await daemon.ctr(['tasks', 'exec', '--exec-id', `round${round}`, 'box', 'sh', '-c', `exit ${round}`]);
+      const exec = await daemon.ctr([
+        'tasks',
+        'exec',
+        '--exec-id',
+        `round${round}`,
+        'box',
+        'sh',
+        '-c',
+        `exit ${round}`,
+      ]);
       t.is(exec.code, round, exec.stderr);
     }
 
