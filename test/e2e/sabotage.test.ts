@@ -20,6 +20,7 @@ import { plugins, useClient } from '../helpers/trouped.ts';
 
 const containerTest = needing('root', 'mount', 'cgroup', 'program ctr', 'program runc', 'program busybox');
 const front = 'troupe.front.v1.front';
+const records = 'troupe.records.v1.records';
 const content = 'io.containerd.content.v1.content';
 const name = 'docker.io/library/box:1';
 
@@ -102,6 +103,43 @@ for (const [deed, what] of [
     },
   );
 }
+
+test.serial(
+  'F5 a loop in the writer of records, in content or in the front is ended and the plugin replaced, and what waited for it is done',
+  async (t) => {
+    t.timeout(120_000);
+    const { daemon, order } = await useSabotagedDaemon(t, {
+      config: 'version = 3\n[kernel]\nunresponsive = "500ms"\nkill = "750ms"\n',
+    });
+    const version = useClient(t, daemon, VersionDefinition);
+    const namespaces = useClient(t, daemon, NamespacesDefinition);
+    const blobs = useClient(t, daemon, ContentDefinition);
+    let over = false;
+    const failed: unknown[] = [];
+    const lane = (async () => {
+      while (!over) await version.version({}).catch((error: unknown) => failed.push(error));
+    })();
+    // A call that was not begun is nobody's loss: it waits for the next generation.
+    for (const [id, work] of [
+      [records, () => namespaces.create({ namespace: { name: 'made', labels: {} } })],
+      [content, () => blobs.listStatuses({ filters: [] })],
+    ] as const) {
+      await order(id, 'spin');
+      await work();
+      const ended = await daemon.logged((line) => line.includes(`msg="plugin died" plugin=${id}`));
+      t.regex(ended, /reason="its event loop does not turn, for \d+ ms"/);
+      await daemon.logged(isReady(id, 2));
+    }
+    over = true;
+    await lane;
+    t.deepEqual(failed, []);
+    await order(front, 'spin');
+    await daemon.logged(isReady(front, 2));
+    t.regex(await must(daemon, 'namespaces', 'ls', '-q'), /^made$/m);
+    for (const { id, generation, restarts } of (await plugins(daemon)).filter(({ state }) => state === 'ready'))
+      t.deepEqual([generation, restarts], [records, content, front].includes(id) ? [2, 1] : [1, 0], id);
+  },
+);
 
 for (const [deed, what] of [
   ['compute', 'computes in a native call'],
