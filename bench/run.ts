@@ -7,7 +7,7 @@
  *   footprint   boot time and idle memory, every plugin in its own thread and lean
  *   reload      reloads under load: failed calls, how long calls are held, time to the flip, memory; 40 of each plugin a round
  *   supervise   from a crash, a hang and a full heap of a plugin to serving again, and what the others notice
- *   plugins     calls that ctr made, once more and many times, against each plugin or those named: [--baseline FILE] a --json of before
+ *   plugins     calls that ctr made, once more and many times, against each plugin or those named: [--baseline FILE] a --json of before, [--quick] a tenth of the time
  *   unpack      images onto a disk; [--image NAME] one of them, [--images DIR] keeps what is built, [--quick] a twelfth of the size
  *   pull        images from a local registry onto a disk, imports through Transfer, and a crowd that wants the same image
  *   export      images from the store into an archive

@@ -16,8 +16,8 @@ import type { BenchOptions } from '../run.ts';
 import { Recorder } from './recorder.ts';
 
 const inFlight = 8;
-const warmMs = 500;
-const roundMs = 2000;
+const long = { warmMs: 500, roundMs: 2000, diskMb: 512 };
+const short = { warmMs: 50, roundMs: 200, diskMb: 192 };
 
 /** What a user does in an afternoon, without a container: that is measured elsewhere. */
 const commands = [
@@ -53,9 +53,10 @@ interface Figures {
 
 export async function bench(
   rounds: number,
-  { parts, baseline }: Pick<BenchOptions, 'parts' | 'baseline'>,
+  { parts, baseline, quick }: Pick<BenchOptions, 'parts' | 'baseline' | 'quick'>,
 ): Promise<Report> {
-  const disk = makeDisk(512);
+  const { warmMs, roundMs, diskMb } = quick ? short : long;
+  const disk = makeDisk(diskMb);
   const figures = new Map<string, Figures>();
   let recorded = 0;
   try {

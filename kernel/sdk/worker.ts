@@ -12,10 +12,13 @@ import { collectGarbage } from './garbage.ts';
 import { PluginHost, type Thread } from './host.ts';
 import { KernelWatch } from './kernel-watch.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
+import { awaitLoads } from '../sys/loading.ts';
 
 const init = workerData as WorkerInit;
 // Of this thread: to Linux it is a process, and 0 is the one that asks (setpriority(2)).
 if (init.niceness !== undefined && getPriority(0) !== init.niceness) setPriority(0, init.niceness);
+// The threads of its pools end with it, also when it ends by itself.
+process.once('exit', awaitLoads);
 const page = new ControlPage(init.page);
 const scheduler = new Scheduler();
 const kernel = new KernelWatch(init.kernelPage, init.kernelStallMs);

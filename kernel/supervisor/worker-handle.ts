@@ -9,6 +9,9 @@ import { prebuilt } from '../prebuilt/find.ts';
 import { pageBytes } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { ToKernel, ToWorker, WorkerControl, WorkerInit } from '../sdk/protocol.ts';
+import { shareLoads, loadsEnded } from '../sys/loading.ts';
+
+shareLoads();
 
 const entry = new URL('../sdk/entry.ts', import.meta.url);
 
@@ -168,6 +171,7 @@ class NodeWorker implements WorkerHandle {
   async terminate(reason: string): Promise<boolean> {
     if (this.#gone) return true;
     this.#reason ??= reason;
+    await loadsEnded();
     void this.worker.terminate();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<false>((resolve) => {

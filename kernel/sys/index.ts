@@ -5,7 +5,7 @@
  *   errno.ts     SysError              fd.ts       dup, close on exec, flock        mount.ts, mount-options.ts, overlay.ts, mountinfo.ts
  *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
- *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel
+ *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel loading.ts   who may be ended when
  */
 import { isMainThread } from 'node:worker_threads';
 import { prepareSystemCalls } from './libc.ts';
@@ -17,6 +17,7 @@ export * from './fd.ts';
 export { type ListenOptions, listenUnix, type UnixListener } from './listen.ts';
 export { type ForeignLibrary, openLibrary, ownLibrary, prepareSystemCalls } from './libc.ts';
 export * from './mount.ts';
+export { awaitLoads, shareLoads, loadsEnded } from './loading.ts';
 export * from './mount-options.ts';
 export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';
 export { type InheritedFd, listenFds, sdNotify } from './notify.ts';

@@ -4,8 +4,8 @@
  * All functions are declared together at that moment, not one by one at their first use: koffi cannot throw into a worker that is being terminated, and aborts
  * the whole process instead, if `terminate()` falls into a load or a declaration (koffi 3.3.4: "FATAL ERROR: Error::ThrowAsJavaScriptException napi_throw"; reproduced
  * within a dozen terminations). First uses at the end, an unmount while stopping, would meet terminations often; one moment at the beginning does
- * not, and `prepareSystemCalls` puts it where the worker is not known to anybody yet. Calls of declared functions are safe: 1,200 workers terminated in
- * the middle of them, without one abort.
+ * not, and `prepareSystemCalls` puts it where the worker is not known to anybody yet; who ends threads waits for those that
+ * load (loading.ts). Calls of declared functions are safe: 1,200 workers terminated in the middle of them, without one abort.
  *
  * Measured on 2 cores with Node 26: 4 ms and 1.1 MB per thread for koffi and the declarations, a call 0.25 µs on top of the kernel's own time.
  *
@@ -16,6 +16,7 @@ import { createRequire } from 'node:module';
 import type koffi from 'koffi';
 import type { LibraryHandle } from 'koffi';
 import { errnos, type Path, SysError } from './errno.ts';
+import { whileLoading } from './loading.ts';
 
 type Koffi = typeof koffi;
 
@@ -28,15 +29,17 @@ const declarations: (() => unknown)[] = [];
 let loaded: { koffi: Koffi; libc: LibraryHandle } | undefined;
 
 function load(): { koffi: Koffi; libc: LibraryHandle } {
-  if (loaded === undefined) {
-    const module = loadKoffi();
-    loaded = { koffi: module, libc: module.load('libc.so.6') };
-    for (const declaration of declarations) {
-      try {
-        declaration();
-      } catch {
-        // A function that this libc lacks fails again, and says so, when it is called.
-      }
+  return loaded ?? whileLoading(loadAll);
+}
+
+function loadAll(): { koffi: Koffi; libc: LibraryHandle } {
+  const module = loadKoffi();
+  loaded = { koffi: module, libc: module.load('libc.so.6') };
+  for (const declaration of declarations) {
+    try {
+      declaration();
+    } catch {
+      // A function that this libc lacks fails again, and says so, when it is called.
     }
   }
   return loaded;

@@ -7,6 +7,7 @@ import type { Piscina } from 'piscina';
 import { Failure, type Service } from 'troupe/plugin';
 import type { VerificationDefinition, VerifyResponse } from 'troupe/proto/troupe/content/v1/verification.ts';
 import type { Digest } from '../lib/digest/digest.ts';
+import { LoadedThreads } from '../lib/pool/loaded.ts';
 import type { Disk } from './disk.ts';
 import type { Store } from './store.ts';
 import type { VerifyTask } from './verify-thread.ts';
@@ -26,6 +27,7 @@ export function verificationService(store: Store, disk: Disk): Service<typeof Ve
         minThreads: 0,
         maxThreads,
       });
+      const loaded = new LoadedThreads(pool);
       const summary = { blobs: 0n, bytes: 0n, damaged: 0n, ms: 0 };
       try {
         for await (const { digest, size, problem } of checked(store, disk, pool, maxThreads, call.signal)) {
@@ -42,6 +44,7 @@ export function verificationService(store: Store, disk: Disk): Service<typeof Ve
         summary.ms = performance.now() - began;
         yield { summary } satisfies VerifyResponse;
       } finally {
+        await loaded.all();
         await pool.destroy();
       }
     },

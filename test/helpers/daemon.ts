@@ -28,6 +28,7 @@ export class Daemon {
   readonly address: string;
   readonly log: string[] = [];
   readonly #options: DaemonOptions;
+  readonly #listeners = new Set<() => void>();
   #child: ChildProcess | undefined;
   #exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }> | undefined;
 
@@ -72,6 +73,7 @@ export class Daemon {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
         this.log.push(line);
+        for (const listener of [...this.#listeners]) listener();
         if (line.includes('successfully booted')) ready.resolve();
       });
     }
@@ -95,6 +97,27 @@ export class Daemon {
     clearTimeout(timer);
     this.#child = undefined;
     return exit;
+  }
+
+  /** The first line of its log, past or future, that `wanted` holds for. Rejects when it ends without one. */
+  async logged(wanted: (line: string) => boolean): Promise<string> {
+    let ended = false;
+    void this.exited.then(() => {
+      ended = true;
+      for (const listener of [...this.#listeners]) listener();
+    });
+    for (;;) {
+      const line = this.log.find(wanted);
+      if (line !== undefined) return line;
+      if (ended) throw new Error(`the daemon has ended, and did not say it:\n${this.log.slice(-20).join('\n')}`);
+      await new Promise<void>((resolve) => {
+        const listener = () => {
+          this.#listeners.delete(listener);
+          resolve();
+        };
+        this.#listeners.add(listener);
+      });
+    }
   }
 
   /** Its exit, however it comes. */

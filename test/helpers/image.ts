@@ -27,6 +27,8 @@ export interface LayerBlob {
 export interface ImageOptions {
   readonly name?: string;
   readonly compression?: Compression;
+  /** What the layers are said to be; default what they are. */
+  readonly layerType?: string;
   /** Fills one layer's directory; called in order. */
   readonly layers?: readonly ((dir: string) => void)[];
   readonly platforms?: readonly string[];
@@ -141,9 +143,12 @@ export function imageLayout(options: ImageOptions = {}): Layout {
     blobs.set(digest, bytes);
     return { mediaType, digest, size: bytes.length };
   };
-  const layers = (options.layers ?? [busyboxLayer, upperLayer]).map((fill) =>
-    layer(fill, options.compression ?? 'gzip', false),
-  );
+  const { layerType, compression = 'gzip' } = options;
+  const layers = (options.layers ?? [busyboxLayer, upperLayer])
+    .map((fill) => layer(fill, compression, false))
+    .map((each) =>
+      layerType === undefined ? each : { ...each, descriptor: { ...each.descriptor, mediaType: layerType } },
+    );
   for (const each of layers) blobs.set(each.descriptor.digest, each.bytes);
   const platforms = options.platforms ?? [process.arch === 'arm64' ? 'linux/arm64' : 'linux/amd64'];
   const manifests = platforms.map((platform) => {

@@ -8,6 +8,7 @@ import { MessageChannel, type Transferable } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { Failure } from 'troupe/plugin';
 import type { Inflate } from '../compression/decoder.ts';
+import { LoadedThreads } from '../pool/loaded.ts';
 import { receiveChunks } from './channel.ts';
 import { FeedMemory } from './feed-memory.ts';
 import {
@@ -59,6 +60,7 @@ interface Turn {
 
 export class LayerPool {
   readonly #piscina: Piscina;
+  readonly #loaded: LoadedThreads;
   readonly #threads: number;
   readonly #options: PoolOptions;
   readonly #running = new Set<TaskControl>();
@@ -86,6 +88,7 @@ export class LayerPool {
       // A thread that waits in Atomics.wait takes no inflated chunk off the loop.
       atomics: 'disabled',
     });
+    this.#loaded = new LoadedThreads(this.#piscina);
   }
 
   /** @param signal its abort ends the task within a MiB of data; the promise settles when the task has let go of everything */
@@ -139,6 +142,7 @@ export class LayerPool {
     clearTimeout(this.#timer);
     for (const turn of this.#waiting.splice(0)) turn.refuse(ended());
     for (const control of this.#running) control.cancel();
+    await this.#loaded.all();
     await this.#piscina.close();
   }
 

@@ -3,6 +3,7 @@
  * A first task waits some 50 ms for its thread, the next ones do not.
  */
 import type { Piscina } from 'piscina';
+import { LoadedThreads } from '../pool/loaded.ts';
 import type { Outcome } from './disk.ts';
 import type { Measure } from './measure.ts';
 
@@ -20,9 +21,15 @@ export class TaskFailure extends Error {
   }
 }
 
+interface Threads {
+  readonly pool: Piscina;
+  readonly loaded: LoadedThreads;
+}
+
 export class DiskPool {
-  #work: Promise<Piscina> | undefined;
-  #removals: Promise<Piscina> | undefined;
+  #work: Promise<Threads> | undefined;
+  #removals: Promise<Threads> | undefined;
+  #closings = 0;
   #lastRemoval: Promise<void> = Promise.resolve();
 
   sync(fd: number): Promise<void> {
@@ -39,12 +46,15 @@ export class DiskPool {
 
   /** Removals go one after another, wait for nothing else, and keep nobody waiting. */
   unlink(parent: string, name: string): Promise<void> {
+    const closings = this.#closings;
     const run = async (): Promise<void> => {
+      // The one before may have been rejected by that: no new thread is begun for what has waited.
+      if (closings !== this.#closings) throw new Error('the pool has been closed');
       this.#removals ??= pool(1, IDLE_MS / 10).catch((error) => {
         this.#removals = undefined;
         throw error;
       });
-      return unwrap<void>(await (await this.#removals).run({ parent, name }, { name: 'unlink' }));
+      return unwrap<void>(await (await this.#removals).pool.run({ parent, name }, { name: 'unlink' }));
     };
     const removed = this.#lastRemoval.then(run, run);
     this.#lastRemoval = removed;
@@ -57,22 +67,30 @@ export class DiskPool {
       this.#work = undefined;
       throw error;
     });
-    return unwrap<T>(await (await this.#work).run(task, { name }));
+    return unwrap<T>(await (await this.#work).pool.run(task, { name }));
   }
 
   /** Ends the threads; tasks that are under way are rejected. */
   async close(): Promise<void> {
+    this.#closings += 1;
     const pools = [this.#work, this.#removals];
     this.#work = undefined;
     this.#removals = undefined;
-    await Promise.all(pools.map(async (each) => (await each)?.destroy()));
+    await Promise.all(
+      pools.map(async (each) => {
+        const threads = await each?.catch(() => undefined);
+        await threads?.loaded.all();
+        await threads?.pool.destroy();
+      }),
+    );
   }
 }
 
-async function pool(maxThreads: number, idleTimeout: number): Promise<Piscina> {
+async function pool(maxThreads: number, idleTimeout: number): Promise<Threads> {
   const { Piscina: Pool } = await import('piscina');
   // Descriptors come from system calls that Node does not see, and are closed here.
-  return new Pool({ filename, minThreads: 0, maxThreads, idleTimeout, trackUnmanagedFds: false });
+  const made = new Pool({ filename, minThreads: 0, maxThreads, idleTimeout, trackUnmanagedFds: false });
+  return { pool: made, loaded: new LoadedThreads(made) };
 }
 
 function unwrap<T>(outcome: Outcome<T>): T {
