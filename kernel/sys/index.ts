@@ -5,7 +5,7 @@
  *   errno.ts     SysError              fd.ts       dup, close on exec, flock        mount.ts, mount-options.ts, overlay.ts, mountinfo.ts
  *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
- *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel loading.ts   who may be ended when
+ *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel    loading.ts   who may be ended when
  */
 import { isMainThread } from 'node:worker_threads';
 import { prepareSystemCalls } from './libc.ts';
