@@ -8,6 +8,7 @@ import { digestOf } from '../lib/digest/digest.ts';
 import { Disk } from './disk.ts';
 import { Ingest, readStatus, repairIngest } from './ingest.ts';
 import { Marks } from './marks.ts';
+import { needing } from '../../test/helpers/privilege.ts';
 
 const window = 256 << 10;
 const options = { ref: 'n/r', total: 0n, algorithm: 'sha256' as const, signal: new AbortController().signal };
@@ -132,9 +133,9 @@ test('a copy of a blob is marked as a whole', async (t) => {
   again?.close();
 });
 
-const strace = spawnSync('strace', ['-V']).error === undefined;
+const straceTest = needing('program strace');
 
-(strace ? test : test.skip)('a file system without hard links moves what becomes a blob', async (t) => {
+straceTest('a file system without hard links moves what becomes a blob', async (t) => {
   const { disk, data } = await useIngest(t);
   const program = `
     const { Disk } = await import(${JSON.stringify(join(import.meta.dirname, 'disk.ts'))});

@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import test, { type ExecutionContext } from 'ava';
 import { sample } from '../../test/faults/sample.ts';
+import { needing } from '../../test/helpers/privilege.ts';
 
 const fixture = join(import.meta.dirname, '../../test/helpers/records-writer.ts');
 
@@ -103,9 +104,9 @@ test('killed at any moment, ten times on the same file', async (t) => {
   check(t, path, acknowledged());
 });
 
-const strace = spawnSync('strace', ['-V']).error === undefined;
+const straceTest = needing('program strace');
 
-(strace ? test : test.skip)('a failed fsync ends writing, and nothing is answered after it', async (t) => {
+straceTest('a failed fsync ends writing, and nothing is answered after it', async (t) => {
   const { path, oracle, directory, acknowledged } = useDirectory(t);
   t.is((await start([path, oracle, '50']).ended).code, 0);
   const child = spawn(

@@ -49,13 +49,18 @@ function reasonOf(need: Need): string | undefined {
 }
 
 export function needing(...needs: readonly Need[]): Declare & { readonly serial: Declare } {
+  return unlessLacking(() => lacking(...needs));
+}
+
+/** The same for what is tried elsewhere. @param lack in words that go after "needs"; undefined when nothing is missing */
+export function unlessLacking(lack: () => string | undefined): Declare & { readonly serial: Declare } {
   const declare: Declare = (title, implementation) => {
-    const reason = lacking(...needs);
+    const reason = lack();
     if (reason === undefined) test(title, implementation as never);
     else test.skip(`${title} (needs ${reason})`, implementation as never);
   };
   const serial: Declare = (title, implementation) => {
-    const reason = lacking(...needs);
+    const reason = lack();
     if (reason === undefined) test.serial(title, implementation as never);
     else test.serial.skip(`${title} (needs ${reason})`, implementation as never);
   };

@@ -13,11 +13,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { SysError } from 'troupe/sys';
 import { canLaunch, type LaunchOptions, launch, maxInputBytes } from './launch.ts';
+import { unlessLacking } from '../../../test/helpers/privilege.ts';
 
-const able = canLaunch ? test : test.skip;
+const able = unlessLacking(() => (canLaunch ? undefined : 'posix_spawn with a change of directory, glibc 2.29'));
 const none: LaunchOptions = { cwd: '/', env: { PATH: '/usr/bin:/bin' }, stdin: new Uint8Array(0) };
 
 async function run(script: string, options: Partial<LaunchOptions> = {}) {

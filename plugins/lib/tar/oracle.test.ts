@@ -7,8 +7,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
 import { Failure } from 'troupe/plugin';
+import { unlessLacking } from '../../../test/helpers/privilege.ts';
 import { archive, base256, entry, header, pax } from './craft.ts';
 import type { TarHeader } from './format.ts';
 import { TarReader } from './reader.ts';
@@ -91,7 +91,7 @@ interface Item {
 }
 
 const hasGo = spawnSync('go', ['version']).status === 0;
-const goOnly = hasGo ? test : test.skip;
+const goTest = unlessLacking(() => (hasGo ? undefined : 'go, which is not installed'));
 
 /** Both sides as comparable lines; type 0, NUL and 7 are one, as is the sparse flag, which Go leaves as it is. */
 function line(item: Item): string {
@@ -227,7 +227,7 @@ function damaged(bytes: Buffer, random: (limit: number) => number): Buffer {
   return random(10) === 0 ? copy.subarray(0, random(copy.length)) : copy;
 }
 
-goOnly('the same entries as Go, or both refuse', (t) => {
+goTest('the same entries as Go, or both refuse', (t) => {
   const folder = mkdtempSync('/dev/shm/troupe-tar-');
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   writeFileSync(join(folder, 'main.go'), program);
