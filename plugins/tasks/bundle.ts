@@ -125,6 +125,16 @@ export class Bundle {
     return Number.isInteger(pid) && pid > 1 ? pid : undefined;
   }
 
+  /** Where the spec wants the container's control groups; empty when it does not say. */
+  cgroupsPath(): string {
+    try {
+      const { cgroupsPath } = record(parse(readRegular(join(this.path, 'config.json'), specBytes)).linux);
+      return typeof cgroupsPath === 'string' ? cgroupsPath : '';
+    } catch {
+      return '';
+    }
+  }
+
   /** The shim's group of tasks: the sandbox's id for one that shares a shim, else its own. */
   group(): string {
     try {

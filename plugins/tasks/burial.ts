@@ -8,6 +8,7 @@ import { Failure } from 'troupe/plugin';
 import type { TaskExit } from 'troupe/proto/containerd/events/task.ts';
 import { isListening } from 'troupe/sys';
 import { now } from '../lib/timestamp/timestamp.ts';
+import { removeCgroups } from './cgroups.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
 import { endProcess, findNaming, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
@@ -71,6 +72,7 @@ export async function clearUnmade(host: TasksHost, task: Task): Promise<void> {
     await endProcess(process, host.timeouts.cleanup);
   }
   await deleteByShim(host, { namespace, id, bundle: bundle.path, binary });
+  await removeCgroups(bundle.cgroupsPath());
 }
 
 /** What a task whose shim is dead ended with; undefined when there never was a process. Ends what of the container still runs. */
@@ -79,6 +81,7 @@ export async function cleanAfterShim(host: TasksHost, task: Task): Promise<TaskE
   const initPid = task.pid || task.bundle.initPid() || 0;
   const reply = await deleteByShim(host, { namespace, id, bundle: task.bundle.path, binary });
   const orphan = reply === undefined && initPid !== 0 && killOrphan(host, task, initPid);
+  await removeCgroups(task.bundle.cgroupsPath());
   if (reply === undefined && initPid === 0) return undefined;
   return {
     containerId: id,
