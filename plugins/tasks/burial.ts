@@ -11,7 +11,7 @@ import { now } from '../lib/timestamp/timestamp.ts';
 import { removeCgroups } from './cgroups.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
-import { endProcess, findNaming, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
+import { endProcess, findRuntimes, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
 import { settledWithin } from './settled.ts';
 import type { Task } from './task.ts';
 
@@ -66,7 +66,7 @@ export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
  */
 export async function clearUnmade(host: TasksHost, task: Task): Promise<void> {
   const { namespace, id, binary, bundle } = task;
-  for (const process of findNaming(bundle.path)) {
+  for (const process of findRuntimes(bundle.path)) {
     if (await goneWithin(process, host.timeouts.cleanup)) continue;
     host.log.warn('ending a runtime that makes a container for nobody', { namespace, id, pid: process.pid });
     await endProcess(process, host.timeouts.cleanup);

@@ -37,12 +37,15 @@ export function findShim(binary: string, namespace: string, id: string, address:
   return undefined;
 }
 
-/** Processes that have `path` on their command line: a runtime and its bundle. Reads all of /proc. */
-export function findNaming(path: string): ShimPid[] {
+/** Runtimes that work on the bundle at `path` (`… create --bundle PATH …`); nobody else who names it. Reads all of /proc. */
+export function findRuntimes(path: string): ShimPid[] {
   const found: ShimPid[] = [];
   for (const name of readdirSync('/proc')) {
     const pid = /^[0-9]+$/.test(name) ? Number(name) : 0;
-    if (!plausiblePid(pid) || !commandLine(pid).includes(path)) continue;
+    if (!plausiblePid(pid)) continue;
+    const words = commandLine(pid);
+    const flag = words.indexOf('--bundle');
+    if (flag < 0 || words[flag + 1] !== path) continue;
     const startTime = startTimeOf(pid);
     if (startTime !== undefined) found.push({ pid, startTime });
   }

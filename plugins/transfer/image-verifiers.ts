@@ -8,6 +8,7 @@
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Call, Failure, type PluginContext } from 'troupe/plugin';
 import { Verifiers } from '../lib/verifier/verifiers.ts';
 import type { Config } from './config.ts';
@@ -25,6 +26,8 @@ type Parts = Pick<PluginContext<Config>, 'call' | 'config' | 'log' | 'providers'
 const mediaType = 'application/vnd.oci.descriptor.v1+json';
 /** Of what a program prints on either output; what is more is read and dropped, so that it does not wait for a reader. */
 const mostOutput = 16 << 10;
+/** From a program's end to that of its outputs. */
+const lastWordsMs = 1000;
 
 /** @throws Failure FailedPrecondition with the reason of the first that says no, Unavailable when one cannot be asked */
 export async function requireVerified(ctx: Parts, image: Candidate, call: Call): Promise<void> {
@@ -84,6 +87,7 @@ async function run(
   const [out, err] = [collect(child.stdout!), collect(child.stderr!)];
   child.stdin!.on('error', () => {});
   child.stdin!.end(JSON.stringify({ mediaType: image.mediaType, digest: image.digest, size: image.size }));
+  const closed = new Promise((resolve) => child.once('close', resolve));
   let late = false;
   const timer = setTimeout(() => {
     late = true;
@@ -97,6 +101,8 @@ async function run(
       child.once('exit', resolve);
     });
     end();
+    // What it has printed may still lie in the pipe. Nobody holds that any more, but for one that has left the group.
+    await Promise.race([closed, sleep(lastWordsMs, undefined, { ref: false })]);
     if (signal.aborted) throw Failure.from(signal.reason);
     if (late) throw new Error(`no answer within ${timeoutMs} ms`);
     if (err() !== '') ctx.log.debug('image verifier says', { verifier: program, stderr: err() });

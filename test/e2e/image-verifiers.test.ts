@@ -2,19 +2,15 @@
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
 import { GrpcClient } from '../../kernel/front/client.ts';
 import { useDaemon } from '../helpers/daemon.ts';
 import { imageLayout, writeOciArchive } from '../helpers/image.ts';
-import { rootTest } from '../helpers/privilege.ts';
+import { needing } from '../helpers/privilege.ts';
 import { Registry } from '../helpers/registry.ts';
 import { useScratch } from '../helpers/scratch.ts';
 import { registryEnd, storeEnd, transfer } from '../helpers/transfer.ts';
 
-const registryTest: typeof rootTest = Registry.available()
-  ? rootTest
-  : (((title: string, implementation: never) =>
-      test.skip(`${title} (needs docker-registry)`, implementation)) as never);
+const registryTest = needing('root', 'mount', 'program docker-registry');
 
 const image = imageLayout();
 
