@@ -102,8 +102,12 @@ export function contentService(store: Store, disk: Disk, writers: Writers): Serv
 
     async *write(requests, call) {
       let session: WriteSession | undefined;
+      // Of a write that was answered before. It is told in the place of the next answer: a client that writes on to a stream which has ended
+      // learns only that (Go's Send gives io.EOF), not why.
+      let failed: { readonly cause: unknown } | undefined;
       try {
         for await (const request of requests) {
+          if (failed !== undefined) break;
           session ??= await WriteSession.open(writers, request, call);
           if (WriteSession.isBulk(request)) {
             failpoint('content.write.before-reply');
@@ -111,7 +115,11 @@ export function contentService(store: Store, disk: Disk, writers: Writers): Serv
             failpoint('content.write.after-reply');
             // The answer leaves with this turn's end, and the client makes its next message while this one is hashed and written.
             await turn();
-            await session.append(request);
+            try {
+              await session.append(request);
+            } catch (cause) {
+              failed = { cause };
+            }
             continue;
           }
           const response = await session.step(request);
@@ -123,6 +131,7 @@ export function contentService(store: Store, disk: Disk, writers: Writers): Serv
           failpoint('content.write.after-reply');
           if (last) return;
         }
+        if (failed !== undefined) throw failed.cause;
       } finally {
         await session?.close();
       }

@@ -61,8 +61,7 @@ export class WriteSession {
   }
 
   /**
-   * The answer to a bulk write, which `append` is to follow. A write is durable only with its commit, so this promises no more than one that comes after;
-   * whatever goes wrong ends the stream. Without a digest: "implementation defined" (content.proto), and it would have to be waited for.
+   * The answer to a bulk write, which `append` is to follow. A write is durable only with its commit, so this promises no more than one that comes after. Without a digest: "implementation defined" (content.proto), and it would have to be waited for.
    */
   async accept(request: WriteContentRequest): Promise<WriteContentResponse> {
     await this.#prepare(request);

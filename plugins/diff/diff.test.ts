@@ -501,5 +501,5 @@ rootTest('mounts of an earlier daemon are cleaned at the start', async (t) => {
   t.teardown(() => closeSync(fd));
   const plugin = await daemon.add(diff, { id, config });
   t.deepEqual(readdirSync(join(daemon.root, 'state', id, 'mounts')), []);
-  t.true(plugin.log.some(({ message }) => message === 'unmounted what an earlier daemon left'));
+  t.true(plugin.log.some(({ message }) => message === 'unmounted what an earlier daemon or a crash left'));
 });

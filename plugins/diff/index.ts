@@ -58,12 +58,13 @@ export default definePlugin<Config>({
           verifiers: new Verifiers(ctx, config.verify_timeout),
         }),
       },
-      activate() {
-        // Of a daemon before, which did not come to it.
-        if (ctx.generation === 1) rmSync(join(ctx.state, 'processed'), { recursive: true, force: true });
-        return scratch.clean(ctx.log);
+      activate(state) {
+        // Nothing was handed over: nobody before this one is alive, in this daemon either.
+        const alone = state === undefined;
+        if (alone) rmSync(join(ctx.state, 'processed'), { recursive: true, force: true });
+        return scratch.clean(ctx.log, alone);
       },
-      suspend: () => undefined,
+      suspend: () => ({ alive: true }),
       async stop() {
         await pool.close();
         scratch.remove();

@@ -5,11 +5,11 @@
  *   └── 1234.3/       pid of the daemon, generation
  *       └── mount-XXXXXX/     one task's
  *
- * A generation that was replaced may still work in its own, so only those of other daemons are cleaned: nobody can be in them any more, whatever is still
- * mounted there.
+ * A generation that was replaced may still work in its own, so those of this daemon are cleaned only after a crash: nobody can be in them any more, whatever
+ * is still mounted there.
  */
 import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Log } from 'troupe/plugin';
 import { isErrno, MNT_DETACH, unmountAll } from 'troupe/sys';
 
@@ -28,16 +28,18 @@ export class Scratch {
     return this.#own;
   }
 
-  /** Takes away what earlier daemons left. */
-  clean(log: Log): void {
-    for (const name of this.#leftovers()) {
+  /** Takes away what earlier daemons left, and, when this generation is `alone`, what those before it left in this one. */
+  clean(log: Log, alone: boolean): void {
+    const mine = basename(this.#own);
+    for (const name of this.#names()) {
+      if (name === mine || (!alone && name.startsWith(`${process.pid}.`))) continue;
       const path = join(this.#root, name);
       try {
         const count = unmountAll(path, MNT_DETACH);
-        if (count > 0) log.warn('unmounted what an earlier daemon left', { path, mounts: count });
+        if (count > 0) log.warn('unmounted what an earlier daemon or a crash left', { path, mounts: count });
         removeEmpty(path);
       } catch (error) {
-        log.warn('mounts of an earlier daemon stay', { path, error: (error as Error).message });
+        log.warn('mounts that were left stay', { path, error: (error as Error).message });
       }
     }
   }
@@ -47,9 +49,9 @@ export class Scratch {
     removeEmpty(this.#own);
   }
 
-  #leftovers(): string[] {
+  #names(): string[] {
     try {
-      return readdirSync(this.#root).filter((name) => !name.startsWith(`${process.pid}.`));
+      return readdirSync(this.#root);
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return [];
       throw error;

@@ -161,9 +161,10 @@ export class Bundle {
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error;
     }
+    // Before the bundle: as long as that lies there, somebody comes back for what is left of both.
+    await rm(this.work, { recursive: true, force: true });
     // A dozen small files: going to and from a thread for each would take longer than this does.
     rmSync(trash, { recursive: true, force: true });
-    await rm(this.work, { recursive: true, force: true });
   }
 
   #read(name: string): string | undefined {

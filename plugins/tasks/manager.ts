@@ -303,9 +303,10 @@ export class TaskManager {
       this.#unsticking.add(path);
       const id = name.slice(1);
       this.#exclusively(namespace, id, async () => {
-        await removeTree(path);
         const bundle = new Bundle(state, root, namespace, id);
+        // The bundle last: it is what brings anybody here.
         if (!this.#tasks.has(keyOf(namespace, id)) && !bundle.exists()) await removeTree(bundle.work);
+        await removeTree(path);
       })
         .catch((error) => log.warn('bundle is still not removed', { path, error: Failure.from(error).message }))
         .finally(() => this.#unsticking.delete(path));

@@ -1,5 +1,5 @@
 /** What came of the runs: a line for each as it ends, a table and a count at the end. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Outcome {
@@ -67,8 +67,10 @@ export class Report {
     for (const fault of faults.slice(0, 20)) this.#print(`    ${fault}`);
     if (faults.length > 20) this.#print(`    … and ${faults.length - 20} more`);
     if (faults.length > 0) {
-      if (this.#logs !== undefined)
+      if (this.#logs !== undefined) {
+        mkdirSync(this.#logs, { recursive: true });
         writeFileSync(join(this.#logs, `${scenario} ${name}.log`.replace(/[^\w.]+/g, '-')), about.log().join('\n'));
+      }
       this.#print(`    again: npm run faults -- ${replay}`);
       for (const line of log) this.#print(`    | ${line.slice(0, 400)}`);
     }
