@@ -46,7 +46,7 @@ async function starve(rig: Rig, left: number): Promise<string[]> {
   // With no descriptor to accept a connection, its client sees none; what a call on an open one is told must name the reason.
   const wrong = mix.problems.filter(
     ({ code, message }) =>
-      code !== 'Unavailable' && !/too many open files|EMFILE|connection|unavailable/i.test(message),
+      code !== 'Unavailable' && !/too many open files|EMFILE|connection|broken pipe|unavailable/i.test(message),
   );
   const after = rig.mix(members(fullMix), 1);
   await after.finished();
