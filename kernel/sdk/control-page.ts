@@ -9,6 +9,8 @@
  *     i32[6]   taken       calls and messages that have been handed to a plugin's code
  *     i32[7]   waiting     batches that have come and have not been looked at, at the last beat
  *     u8[32]   length of   what it is busy with, in UTF-8, from u8[33] on
+ *     i32[30]  letting go  1 from the moment that the kernel wants no more calls taken until the worker has heard that it is to hold
+ *     i32[31]  thread id   as in /proc/self/task; 0 until it is known
  */
 export const beatMs = 100;
 export const pageBytes = 128;
@@ -16,7 +18,9 @@ export const pageBytes = 128;
 const takenAt = 6;
 const waitingAt = 7;
 const textAt = 32;
-const maxText = pageBytes - textAt - 1;
+const threadIdAt = pageBytes / 4 - 1;
+const lettingGoAt = threadIdAt - 1;
+const maxText = lettingGoAt * 4 - textAt - 1;
 
 export interface Busy {
   readonly what: string;
@@ -43,6 +47,16 @@ export function look(page: SharedArrayBuffer): PageView {
     waiting: Atomics.load(numbers, waitingAt),
     busy: depth > 0 ? busyOf(page) : undefined,
   };
+}
+
+/** Of the thread whose page it is, to Linux; 0 before it has said so. */
+export function threadIdOf(page: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(page), threadIdAt);
+}
+
+/** Ahead of the message that says so, which waits until the worker has gone through all that has come before it. */
+export function letGo(page: SharedArrayBuffer): void {
+  Atomics.store(new Int32Array(page), lettingGoAt, 1);
 }
 
 function busyOf(page: SharedArrayBuffer): Busy {
@@ -84,6 +98,20 @@ export class ControlPage {
   /** A call or a message is handed to the plugin's code now. */
   take(): void {
     Atomics.add(this.#numbers, takenAt, 1);
+  }
+
+  /** Not atomic, as every call asks: one call more or less is taken. */
+  get lettingGo(): boolean {
+    return this.#numbers[lettingGoAt] === 1;
+  }
+
+  /** It holds now by its own knowledge. */
+  holds(): void {
+    Atomics.store(this.#numbers, lettingGoAt, 0);
+  }
+
+  set threadId(id: number) {
+    Atomics.store(this.#numbers, threadIdAt, id);
   }
 
   set waiting(batches: number) {

@@ -26,11 +26,13 @@ interface Entry {
 export interface Load {
   /** Batches that have come and wait for their turn. */
   readonly waiting: number;
+  /** The kernel wants no more calls taken: what is to say so is behind those that have come before. */
+  readonly lettingGo: boolean;
   /** A call or a message is handed to the plugin's code. */
   take(): void;
 }
 
-const noLoad: Load = { waiting: 0, take: () => {} };
+const noLoad: Load = { waiting: 0, lettingGo: false, take: () => {} };
 
 export class Dispatcher {
   readonly #entries = new Map<string, Entry>();
@@ -148,7 +150,7 @@ export class Dispatcher {
   }
 
   serve(incoming: IncomingCall): void {
-    if (!this.#accepting) {
+    if (!this.#accepting || this.#load.lettingGo) {
       incoming.refuse();
       return;
     }

@@ -11,6 +11,7 @@ import type { Scheduler } from '../bus/scheduler.ts';
 import { EventsDefinition } from '../../proto/gen/containerd/services/events/v1/events.ts';
 import { clientOf } from './client.ts';
 import type { ControlPage } from './control-page.ts';
+import type { Urgency } from './urgency.ts';
 import { definitionOf } from './definitions.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Failure } from './failure.ts';
@@ -36,6 +37,7 @@ export interface Thread {
   readonly scheduler: Scheduler;
   readonly deadlines: Deadlines;
   readonly page: ControlPage;
+  readonly urgency: Urgency;
   notify(message: ToKernel): void;
 }
 
@@ -71,6 +73,9 @@ export class PluginHost {
     this.dispatcher = new Dispatcher(thread.deadlines, this.#log, new Set(plugin.migrating), {
       get waiting() {
         return scheduler.depth;
+      },
+      get lettingGo() {
+        return page.lettingGo;
       },
       take: () => page.take(),
     });
@@ -267,7 +272,8 @@ export class PluginHost {
 
   #spawn(file: string, args: readonly string[], options: SpawnOptions): ChildProcess {
     // Few plugins start processes, and the module takes 0.7 MB in each worker that has it.
-    const child = process.getBuiltinModule('node:child_process').spawn(file, args, options);
+    const { spawn } = process.getBuiltinModule('node:child_process');
+    const child = this.#thread.urgency.spawning(() => spawn(file, args, options));
     const { pid } = child;
     if (pid !== undefined) this.#started(pid, new Promise((resolve) => child.once('exit', resolve)));
     return child;

@@ -1,5 +1,6 @@
 /** A worker's entry: hosts the plugins it is told to, answers the kernel, and beats. */
-import { getPriority, setPriority } from 'node:os';
+import { readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
@@ -12,14 +13,17 @@ import { collectGarbage } from './garbage.ts';
 import { PluginHost, type Thread } from './host.ts';
 import { KernelWatch } from './kernel-watch.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
+import { Urgency } from './urgency.ts';
 import { awaitLoads } from '../sys/loading.ts';
 
 const init = workerData as WorkerInit;
-// Of this thread: to Linux it is a process, and 0 is the one that asks (setpriority(2)).
-if (init.niceness !== undefined && getPriority(0) !== init.niceness) setPriority(0, init.niceness);
+const urgency = new Urgency(init.niceness);
+// One that comes after another is waited for from its first moment; those of the daemon's start all are, and the kernel by all of them.
+if (init.plugins.some(({ generation }) => generation === 1)) urgency.settle();
 // The threads of its pools end with it, also when it ends by itself.
 process.once('exit', awaitLoads);
 const page = new ControlPage(init.page);
+page.threadId = Number(basename(readlinkSync('/proc/thread-self')));
 const scheduler = new Scheduler();
 const kernel = new KernelWatch(init.kernelPage, init.kernelStallMs);
 page.beat(() => {
@@ -32,6 +36,7 @@ const thread: Thread = {
   scheduler,
   deadlines: new Deadlines(),
   page,
+  urgency,
   notify: (message) => init.channel.postMessage(message),
 };
 const hosts = new Map(init.plugins.map((plugin) => [plugin.id, new PluginHost(plugin, thread)]));
@@ -46,16 +51,30 @@ const control: WorkerControl = {
   load: (id) => hostOf(id).load(),
   start: (id) => hostOf(id).start(),
   async activate(id, state) {
-    await hostOf(id).activate(state);
+    try {
+      await hostOf(id).activate(state);
+    } finally {
+      urgency.settle();
+    }
     // Not left to the timer: the very first call may be the one that never ends.
     page.turned();
   },
-  suspend: (id, quiesceMs, exclusive) => hostOf(id).suspend(quiesceMs, exclusive),
-  resume: async (id) => hostOf(id).resume(),
+  suspend(id, quiesceMs, exclusive) {
+    const suspended = hostOf(id).suspend(quiesceMs, exclusive);
+    page.holds();
+    return suspended;
+  },
+  async resume(id) {
+    urgency.settle();
+    hostOf(id).resume();
+  },
   drained: (id) => hostOf(id).drained(),
   running: async (id) => hostOf(id).dispatcher.runningMethods,
   collect: async () => collectGarbage(),
-  release: async (id) => hostOf(id).release(),
+  async release(id) {
+    urgency.settle();
+    hostOf(id).release();
+  },
   configure: (id, config) => hostOf(id).configure(config),
   stop: (id) => hostOf(id).stop(),
   stats: async (id) => hostOf(id).stats(),

@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { loadManifest, type Manifest } from '../plan/index.ts';
+import { letGo, threadIdOf } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { HandedOver } from '../sdk/handover.ts';
+import { hurry } from '../sdk/urgency.ts';
 import { type Build, freshBuild } from './builds.ts';
 import { incompatibility } from './compat.ts';
 import { type Generation, messageOf, startStep } from './generation.ts';
@@ -237,6 +239,9 @@ export class Handover {
     this.#state = answer.state;
 
     function suspend() {
+      const { page, plugins } = old.handle;
+      hurry(threadIdOf(page));
+      if (plugins.length === 1) letGo(page);
       return old.handle.call('suspend', [unit.id, quiesce, exclusive], quiesce + holdMs);
     }
   }
