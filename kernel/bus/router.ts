@@ -60,8 +60,11 @@ export interface LinkOffer {
 }
 
 export interface Introducer {
-  /** Asks the kernel for a link to the generation that serves `slot` now; the answer comes as {@link Router.relink}. */
-  introduce(slot: string): void;
+  /**
+   * Asks the kernel for a link to the generation that serves `slot` now; the answer comes as {@link Router.relink}.
+   * @param links how many have come for it: when another is on its way, that is the answer. Two to one generation would not keep calls in order.
+   */
+  introduce(slot: string, links: number): void;
 }
 
 /** Calls and bytes that may wait for a slot that has no generation. Above it calls fail at once. */
@@ -71,7 +74,8 @@ const waitingBytes = 64 * 1024 * 1024;
 interface Slot {
   readonly name: string;
   link: CallerLink | undefined;
-  generation: number;
+  /** How many have come. */
+  links: number;
   asked: boolean;
   /** The kernel has said that nothing will serve it until it says otherwise. */
   failure: Failure | undefined;
@@ -137,7 +141,7 @@ export class Router {
     const link = new CallerLink(name, offer.port, offer.page, this.#scheduler);
     // The link before stays open: calls that run on its generation finish there.
     slot.link = link;
-    slot.generation = offer.generation;
+    slot.links += 1;
     slot.asked = false;
     slot.failure = undefined;
     this.#release(slot);
@@ -169,7 +173,7 @@ export class Router {
     slot.link = undefined;
     if (!slot.asked) {
       slot.asked = true;
-      this.#introducer.introduce(slot.name);
+      this.#introducer.introduce(slot.name, slot.links);
     }
     // Set when the introduction was made at once.
     return slot.link;
@@ -181,7 +185,7 @@ export class Router {
       slot.link = undefined;
       if (!slot.asked) {
         slot.asked = true;
-        this.#introducer.introduce(slot.name);
+        this.#introducer.introduce(slot.name, slot.links);
       }
     }
   }
@@ -213,7 +217,7 @@ export class Router {
   #slot(name: string): Slot {
     let slot = this.#slots.get(name);
     if (slot === undefined) {
-      slot = { name, link: undefined, generation: 0, asked: false, failure: undefined, waiting: new Set(), bytes: 0 };
+      slot = { name, link: undefined, links: 0, asked: false, failure: undefined, waiting: new Set(), bytes: 0 };
       this.#slots.set(name, slot);
     }
     return slot;

@@ -82,7 +82,7 @@ export class PluginHost {
     // Calls wait with their callers until this generation serves.
     this.dispatcher.hold();
     this.router = new Router(
-      { introduce: (slot) => thread.notify({ t: 'introduce', id: plugin.id, slot }) },
+      { introduce: (slot, links) => thread.notify({ t: 'introduce', id: plugin.id, slot, links }) },
       thread.scheduler,
       thread.deadlines,
     );

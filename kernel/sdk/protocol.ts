@@ -113,7 +113,7 @@ export type ToWorker =
   | { t: 'routes'; routes: Routes };
 
 export type ToKernel =
-  | { t: 'introduce'; id: string; slot: string }
+  | { t: 'introduce'; id: string; slot: string; links: number }
   | {
       t: 'log';
       id: string;

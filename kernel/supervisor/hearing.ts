@@ -38,7 +38,7 @@ function isMessage(value: unknown): value is ToKernel {
   if (typeof message.id !== 'string') return false;
   switch (message.t) {
     case 'introduce':
-      return typeof message.slot === 'string';
+      return typeof message.slot === 'string' && Number.isInteger(message.links);
     case 'log':
       return levels.has(String(message.level)) && typeof message.message === 'string' && isFields(message.fields);
     case 'child':

@@ -21,6 +21,14 @@ export interface Party {
   down(slot: string, reason: string): void;
 }
 
+/** What a caller has been given for a slot. */
+interface Given {
+  /** Those that it holds links to. */
+  readonly generations: Set<number>;
+  /** Links in all. */
+  links: number;
+}
+
 interface SlotState {
   /** What serves it now. */
   provider: { party: Party; generation: number } | undefined;
@@ -28,15 +36,18 @@ interface SlotState {
   ended: string | undefined;
   /** Callers that have asked since it last served. */
   readonly waiting: Set<Party>;
-  /** Callers that hold a link, or were told that there is none, each with the generations that it holds links to. */
-  readonly callers: Map<Party, Set<number>>;
+  /** Callers that hold a link, or were told that there is none. */
+  readonly callers: Map<Party, Given>;
 }
 
 export class Links {
   readonly #slots = new Map<string, SlotState>();
 
-  introduce(caller: Party, slot: string): void {
+  /** @param links how many had come when it asked */
+  introduce(caller: Party, slot: string, links: number): void {
     const state = this.#slot(slot);
+    // Refused by a generation whose successor's link is on its way.
+    if (links < (state.callers.get(caller)?.links ?? 0)) return;
     if (state.provider !== undefined) this.#join(caller, slot, state);
     else if (state.ended !== undefined) this.#deny(caller, slot, state, state.ended);
     else state.waiting.add(caller);
@@ -61,7 +72,7 @@ export class Links {
   died(slot: string, generation: number): void {
     const state = this.#slot(slot);
     if (state.provider?.generation === generation) state.provider = undefined;
-    for (const [caller, generations] of state.callers) {
+    for (const [caller, { generations }] of state.callers) {
       if (caller.gone) state.callers.delete(caller);
       else if (generations.delete(generation)) caller.died(slot, generation);
     }
@@ -91,7 +102,9 @@ export class Links {
       return;
     }
     const { party, generation } = state.provider;
-    this.#generations(caller, state).add(generation);
+    const given = this.#given(caller, state);
+    given.generations.add(generation);
+    given.links += 1;
     const { port1, port2 } = new MessageChannel();
     const page = dispatchPage();
     party.accept(caller.id, port1, page);
@@ -103,17 +116,17 @@ export class Links {
       state.callers.delete(caller);
       return;
     }
-    this.#generations(caller, state);
+    this.#given(caller, state);
     caller.down(slot, reason);
   }
 
-  #generations(caller: Party, state: SlotState): Set<number> {
-    let generations = state.callers.get(caller);
-    if (generations === undefined) {
-      generations = new Set();
-      state.callers.set(caller, generations);
+  #given(caller: Party, state: SlotState): Given {
+    let given = state.callers.get(caller);
+    if (given === undefined) {
+      given = { generations: new Set(), links: 0 };
+      state.callers.set(caller, given);
     }
-    return generations;
+    return given;
   }
 
   #slot(name: string): SlotState {

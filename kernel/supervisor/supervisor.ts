@@ -427,7 +427,7 @@ export class Supervisor {
   #heard(message: ToKernel, from: WorkerHandle): void {
     switch (message.t) {
       case 'introduce':
-        this.#links.introduce(this.#parties.of(message.id, from), message.slot);
+        this.#links.introduce(this.#parties.of(message.id, from), message.slot, message.links);
         return;
       case 'log':
         this.#log(message.level, message.message, { plugin: message.id, ...message.fields });
