@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { MethodShape, Routes } from '../bus/router.ts';
+import type { MethodShape, Routes } from '../bus/routes.ts';
 import type { Logger } from '../log.ts';
 import type { Manifest, Plan } from '../plan/index.ts';
 import { type Busy, ControlPage, pageBytes } from '../sdk/control-page.ts';
