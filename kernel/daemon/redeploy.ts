@@ -21,7 +21,7 @@ import {
 import { Failure } from '../sdk/failure.ts';
 import type { Redeploy } from '../supervisor/kernel-service.ts';
 import type { Supervisor } from '../supervisor/supervisor.ts';
-import type { ReloadOutcome } from '../supervisor/unit.ts';
+import type { ReloadOutcome } from '../supervisor/reload.ts';
 import { applyChanges } from './apply-changes.ts';
 
 /** A config that everything is right with. */
