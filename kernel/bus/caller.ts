@@ -1,8 +1,7 @@
 /** The calling end of a link: open calls and what has come back for them. */
 import { Failure, type FailureCode, failureCodes } from '../sdk/failure.ts';
-import { type CallMeta, callFlag, type Frame, frameKind, type Port, type Priority, priority } from './frames.ts';
+import { type CallMeta, callFlag, type Frame, frameKind, type Priority, priority } from './frames.ts';
 import { LinkEnd, streamWindow } from './link.ts';
-import type { Scheduler } from './scheduler.ts';
 
 /** Who waits for a call. Exactly one of end, fail, undispatched and moved is the last thing it hears. */
 export interface CallSink {
@@ -33,10 +32,6 @@ export interface OpenCall {
 export class CallerLink extends LinkEnd {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
-
-  constructor(peer: string, port: Port, page: SharedArrayBuffer, scheduler: Scheduler) {
-    super(peer, port, page, scheduler);
-  }
 
   /** Calls that have neither ended nor been cancelled. */
   get pending(): number {

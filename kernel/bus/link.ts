@@ -121,7 +121,7 @@ export abstract class LinkEnd {
     }
   }
 
-  /** The peer sent bytes that are no frames. The default closes the link; a kernel may count and restart. */
+  /** The peer sent bytes that are no frames. */
   protected malformed(_error: unknown): void {
     this.close();
   }

@@ -1,6 +1,7 @@
 /** `plan`, and the loading of everything that a plan is made from, which the daemon's start shares. */
 import { type Config, loadConfig, type PluginConfigs, type Problem, pluginConfigs } from '../config/index.ts';
 import {
+  kernelContracts,
   type LeftOut,
   loadManifests,
   type Manifest,
@@ -13,9 +14,6 @@ import {
 } from '../plan/index.ts';
 import type { GlobalFlags } from './arguments.ts';
 import { builtinPluginDir, type ExitCode, type Streams } from './run.ts';
-
-/** Contract → version of what the kernel serves to plugins itself. */
-export const kernelContracts: Readonly<Record<string, string>> = { 'troupe.kernel.v1.Kernel': '1.0.0' };
 
 export interface Prepared {
   readonly config: Config;

@@ -5,15 +5,23 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ConfigChange, ReloadConfigResponse } from '../../proto/gen/troupe/kernel/v1/kernel.ts';
 import type { GlobalFlags } from '../cli/index.ts';
-import { kernelContracts, type Prepared, prepare } from '../cli/plan.ts';
+import { type Prepared, prepare } from '../cli/plan.ts';
 import { type ConfigChanges, configChanges } from '../config/changes.ts';
 import { type Config, pluginConfigs, ProblemsError, renderProblem } from '../config/index.ts';
 import type { Logger } from '../log.ts';
-import { loadManifest, type Manifest, type Plan, plan as planOf, stateProblem, withProxies } from '../plan/index.ts';
+import {
+  kernelContracts,
+  loadManifest,
+  type Manifest,
+  type Plan,
+  plan as planOf,
+  stateProblem,
+  withProxies,
+} from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { Redeploy } from '../supervisor/kernel-service.ts';
 import type { Supervisor } from '../supervisor/supervisor.ts';
-import type { ReloadOutcome } from '../supervisor/unit.ts';
+import type { ReloadOutcome } from '../supervisor/reload.ts';
 import { applyChanges } from './apply-changes.ts';
 
 /** A config that everything is right with. */

@@ -2,7 +2,8 @@
  * One gRPC call: a stream of HTTP/2 on one side, a call on the bus on the other. Payloads pass as bytes. Reading follows the bus' credit (a plugin that is
  * behind stops the client through HTTP/2's window), and a plugin gets its credit back when the client's socket has taken what it sent.
  */
-import type { RoutedCall, Router, RouteSink } from '../bus/router.ts';
+import type { RoutedCall, RouteSink } from '../bus/routed-call.ts';
+import type { Router } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { MemoryAccount } from './budget.ts';
 import { errorCode } from './http2/frames.ts';

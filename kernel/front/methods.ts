@@ -1,5 +1,6 @@
 /** `:path` → the method, and the plugin that serves it now. Follows the routes; only contracts that are public are in it. */
-import type { MethodShape, Provider, Router, Routes } from '../bus/router.ts';
+import type { Router } from '../bus/router.ts';
+import type { MethodShape, Provider, Routes } from '../bus/routes.ts';
 import { Failure } from '../sdk/failure.ts';
 import { type CallKind, MethodTally, unknownTally } from './tally.ts';
 

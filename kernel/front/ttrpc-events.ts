@@ -3,7 +3,8 @@
  * kernel's word on who is at the other end, since the protocol itself says nothing of it.
  */
 import type { Socket } from 'node:net';
-import type { RoutedCall, Router } from '../bus/router.ts';
+import type { RoutedCall } from '../bus/routed-call.ts';
+import type { Router } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { Log } from '../sdk/plugin.ts';
 import { peerCredentials, socketFd } from '../sys/index.ts';

@@ -1,10 +1,10 @@
 /** Manifests and the plan made from them. */
 export { stateProblem } from './compat.ts';
 export { type ConfigKey, type ConfigType, readValue } from './config-key.ts';
+export { kernelContract, kernelContracts } from './kernel-contracts.ts';
 export {
   isPluginId,
   loadManifest,
-  loadManifests,
   type Manifest,
   type MethodManifest,
   type OnReload,
@@ -25,6 +25,7 @@ export {
   type Route,
   type Skipped,
 } from './plan.ts';
+export { loadManifests } from './folders.ts';
 export { withProxies } from './proxies.ts';
 export { renderPlan } from './render.ts';
 export { planWithout, type Planned } from './without.ts';

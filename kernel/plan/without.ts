@@ -3,7 +3,8 @@
  * with it. Leaving one out may leave others without what they require, so this goes on until nothing is wrong.
  */
 import { type Problem, renderProblem } from '../config/problem.ts';
-import type { BrokenFolder, Manifest } from './manifest.ts';
+import type { BrokenFolder } from './folders.ts';
+import type { Manifest } from './manifest.ts';
 import { type LeftOut, type Plan, type PlanOptions, plan, type Refused } from './plan.ts';
 
 export interface Planned<C> {

@@ -1,6 +1,7 @@
 /** A typed client of a contract over the bus: encode once, decode once, and nothing outlives its caller. */
 import type { CallMeta } from '../bus/frames.ts';
-import type { RoutedCall, Router, RouteSink } from '../bus/router.ts';
+import type { RoutedCall, RouteSink } from '../bus/routed-call.ts';
+import type { Router } from '../bus/router.ts';
 import { Failure } from './failure.ts';
 import { Inbox } from './inbox.ts';
 import type { CallOptions, Client, MethodDefinition, ServiceDefinition } from './plugin.ts';

@@ -5,7 +5,7 @@
  * goes as plain messages over one channel ({@link ToWorker}, {@link ToKernel}).
  */
 import type { MessagePort } from 'node:worker_threads';
-import type { MethodShape, Routes } from '../bus/router.ts';
+import type { MethodShape, Routes } from '../bus/routes.ts';
 import type { HandedOver } from './handover.ts';
 import type { DaemonInfo } from './plugin.ts';
 

@@ -8,7 +8,8 @@ import { Failure } from '../sdk/failure.ts';
 import type { ToWorker, WorkerControl } from '../sdk/protocol.ts';
 import type { Clock } from './clock.ts';
 import type { Incident } from './incident.ts';
-import { Supervisor, type SupervisorOptions } from './supervisor.ts';
+import type { SupervisorOptions } from './options.ts';
+import { Supervisor } from './supervisor.ts';
 import type { Transition } from './transitions.ts';
 import type { MakeWorker, WorkerHandle, WorkerLimits } from './worker-handle.ts';
 

@@ -1,5 +1,5 @@
 /** One worker's run of one build of a plugin, and the ends of it. */
-import type { MethodShape } from '../bus/router.ts';
+import type { MethodShape } from '../bus/routes.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { WorkerControl } from '../sdk/protocol.ts';
 import type { Build } from './builds.ts';

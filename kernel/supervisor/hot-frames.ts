@@ -58,7 +58,7 @@ async function profileOf(worker: WorkerHandle['worker'], ms: number): Promise<st
 }
 
 /** Frames by their share of the samples. */
-export function topOf({ nodes, samples }: Profile): string[] {
+function topOf({ nodes, samples }: Profile): string[] {
   const hits = new Map<number, number>();
   for (const id of samples) hits.set(id, (hits.get(id) ?? 0) + 1);
   const frames = new Map<string, number>();

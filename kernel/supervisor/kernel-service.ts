@@ -12,7 +12,8 @@ import type { Service } from '../sdk/plugin.ts';
 import { dump } from './dump.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Transition } from './transitions.ts';
-import type { ReloadOutcome, Unit } from './unit.ts';
+import type { ReloadOutcome } from './reload.ts';
+import type { Unit } from './unit.ts';
 import { Utilization } from './utilization.ts';
 
 /** Transitions a watcher may be behind before it is cut off. */

@@ -7,7 +7,6 @@
  */
 import type { EventLoopUtilization } from 'node:perf_hooks';
 import type { Clock } from './clock.ts';
-import { messageOf } from './generation.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 const slowestMs = 250;
@@ -145,7 +144,7 @@ export class MemoryWatch {
       await handle.call('collect', [], collectMs);
       return await this.#used(handle);
     } catch (error) {
-      if (handle.gone) throw new Error(messageOf(error));
+      if (handle.gone) throw error;
       return undefined;
     }
   }

@@ -7,7 +7,8 @@ import type { ExecutionContext } from 'ava';
 import type { Level } from '../log.ts';
 import { loadManifest, loadManifests, plan } from '../plan/index.ts';
 import type { Incident } from './incident.ts';
-import { Supervisor, type SupervisorOptions } from './supervisor.ts';
+import type { SupervisorOptions } from './options.ts';
+import { Supervisor } from './supervisor.ts';
 import type { Transition } from './transitions.ts';
 
 // Workers compile what they load; as the launcher does, so that each test does not do it again.

@@ -1,6 +1,6 @@
 /** The plan's routes in the form that callers use: per contract its providers, each with how its methods are called. */
 import { priority } from '../bus/frames.ts';
-import { defaultPolicy, type MethodPolicy, type MethodShape, type Provider, type Routes } from '../bus/router.ts';
+import { defaultPolicy, type MethodPolicy, type MethodShape, type Provider, type Routes } from '../bus/routes.ts';
 import type { MethodManifest, Plan } from '../plan/index.ts';
 
 /** `shapes` gives what a plugin said it serves when it started; empty before. `extra` are contracts the kernel serves itself. */

@@ -1,83 +1,46 @@
 /**
- * Starts what the plan says, keeps it going, introduces plugins to each other, and stops it in reverse. Knows threads and manifests; what a
- * plugin is for it does not know.
+ * The plugins of the plan and all that runs them, held together: what each does (unit.ts), in which order they come and go (boot.ts), who serves what
+ * (directory.ts), and who looks after their workers (guard.ts). Knows threads and manifests; what a plugin is for it does not know.
  */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { MethodShape, Routes } from '../bus/router.ts';
-import type { Logger } from '../log.ts';
-import type { Manifest, Plan } from '../plan/index.ts';
+import { kernelContracts, type Manifest, type Plan } from '../plan/index.ts';
 import { type Busy, ControlPage, pageBytes } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
-import type { DaemonInfo, Log, ServiceDefinition } from '../sdk/plugin.ts';
-import type { ToKernel, WorkerInit } from '../sdk/protocol.ts';
+import type { Log, ServiceDefinition } from '../sdk/plugin.ts';
+import type { ToKernel } from '../sdk/protocol.ts';
 import { planWith } from './admission.ts';
+import { Boot } from './boot.ts';
 import { Builds, freshBuild } from './builds.ts';
 import { Children } from './children.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { countBuffersAsHeap } from './collector.ts';
+import { Directory } from './directory.ts';
 import { Gate } from './gate.ts';
 import { Guard } from './guard.ts';
 import { Hearing } from './hearing.ts';
-import type { Incident } from './incident.ts';
-import { KernelPeer, kernelSlot } from './kernel-peer.ts';
-import { Links } from './links.ts';
-import { countBuffersAsHeap } from './collector.ts';
 import { refuseHeapFlag } from './heap-flag.ts';
-import { absence, withRequirements } from './order.ts';
-import { Parties } from './parties.ts';
+import type { Incident } from './incident.ts';
+import { defaultHoldMs, defaultStallMs, type SupervisorOptions } from './options.ts';
 import { Handover, type ReloadOptions, type ReloadOutcome, reloadTogether } from './reload.ts';
 import { regroup } from './regroup.ts';
-import { routesOf } from './routes.ts';
 import { Staging } from './staging.ts';
 import { Threads, type WorkerBase } from './threads.ts';
 import type { Transition } from './transitions.ts';
-import { type Generation, Unit } from './unit.ts';
+import { Unit } from './unit.ts';
 import type { UnitWorld } from './unit-world.ts';
 import { type MakeWorker, makeWorker, type WorkerHandle } from './worker-handle.ts';
 
-const defaultHoldMs = 1000;
-const defaultStallMs = 4000;
 /** A log that is not read may hold the kernel up for so long before the workers take it for dead. */
 const logMs = 60_000;
-
-export interface SupervisorOptions {
-  readonly plan: Plan;
-  /** Plugin id → its validated config. */
-  readonly configs: ReadonlyMap<string, Record<string, unknown>>;
-  /** Plugin id → name of its worker. */
-  readonly threads: ReadonlyMap<string, string>;
-  /** Plugins that the front waits for beside the required ones. */
-  readonly first: readonly string[];
-  /** The front's manifest and config: a plugin of the kernel's own, started last. */
-  readonly front: { readonly manifest: Manifest; readonly config: Record<string, unknown> };
-  readonly daemon: DaemonInfo;
-  readonly timeouts: Readonly<Record<string, number>>;
-  /** `[stream_processors]` of the config, for the plugin that unpacks. */
-  readonly streamProcessors?: WorkerInit['streamProcessors'];
-  /** Where plugins' threads are, when the kernel's own is elsewhere. */
-  readonly niceness?: number;
-  readonly unresponsiveMs: number;
-  readonly killMs: number;
-  readonly logger: Logger;
-  /** What the daemon cannot go on after; it must end itself at once, by a signal. */
-  readonly fatal: (reason: string) => void;
-  /** A plugin that the daemon cannot do without is not coming back: stop in order, and exit 1. Default: `fatal`. */
-  readonly giveUp?: (reason: string) => void;
-  /** Milliseconds that calls may be held while a generation hands over to the next, which is dropped beyond it. Default 1000. */
-  readonly holdMs?: number;
-  /** Milliseconds without a turn of the kernel's own loop after which a worker ends the daemon; 0: never. Default 4000. */
-  readonly stallMs?: number;
-  readonly clock?: Clock;
-  readonly makeWorker?: MakeWorker;
-}
 
 export class Supervisor {
   #options: SupervisorOptions;
   readonly #units = new Map<string, Unit>();
   readonly #front: Unit;
   readonly #threads: Threads;
-  readonly #links = new Links();
-  readonly #parties = new Parties(this.#links);
+  readonly #boot: Boot;
+  readonly #directory: Directory;
   readonly #loading = new Gate(availableParallelism() + 1);
   readonly #clock: Clock;
   readonly #builds: Builds;
@@ -90,11 +53,6 @@ export class Supervisor {
   readonly #listeners = new Set<(transition: Transition) => void>();
   readonly #witnesses = new Set<(incident: Incident) => void>();
   #stopBeat = () => {};
-  #peer: KernelPeer | undefined;
-  #routes: Routes = {};
-  readonly #open = Promise.withResolvers<void>();
-  readonly #settled = Promise.withResolvers<void>();
-  #opened = false;
   #stopping = false;
 
   /** @throws Failure FailedPrecondition when Node was started with a heap limit that would undo everybody's */
@@ -105,7 +63,18 @@ export class Supervisor {
     this.#clock = options.clock ?? systemClock;
     this.#children = new Children(this.#clock);
     this.#builds = new Builds(options.daemon.state);
-    this.#staging = new Staging(this.#builds, this.#settled.promise, (message, fields) =>
+    this.#boot = new Boot({
+      plan: () => this.plan,
+      unit: (id) => this.#units.get(id),
+      front: () => this.#front,
+      onTransition: (listener) => this.onTransition(listener),
+    });
+    this.#directory = new Directory({
+      plan: () => this.plan,
+      serving: (id) => this.#units.get(id)?.serving,
+      handles: () => this.#threads.all,
+    });
+    this.#staging = new Staging(this.#builds, this.#boot.settled, (message, fields) =>
       this.#log('warn', message, fields),
     );
     const hearing = new Hearing(
@@ -131,7 +100,7 @@ export class Supervisor {
       },
       this.#clock,
     );
-    this.#routes = this.#currentRoutes();
+    this.#directory.refresh();
   }
 
   #add(manifest: Manifest): Unit {
@@ -145,9 +114,7 @@ export class Supervisor {
     const at = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: Record<string, unknown>) =>
       this.#log(level, message, fields);
     const log: Log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
-    this.#peer = new KernelPeer(log, definition, service);
-    this.#links.serving(kernelSlot, this.#peer, 1);
-    this.#routes = this.#currentRoutes();
+    this.#directory.serveKernel(log, definition, service);
   }
 
   get units(): readonly Unit[] {
@@ -181,10 +148,10 @@ export class Supervisor {
     for (const id of [...this.#units.keys()]) {
       if (id === this.#front.id || next.plan.manifests.has(id)) continue;
       this.#units.delete(id);
-      this.#links.ended(id, `plugin ${id} is not in the plan any more: unavailable`);
+      this.#directory.ended(id, `plugin ${id} is not in the plan any more: unavailable`);
     }
     regroup(this.units, (unit) => this.#threadName(unit.manifest), this.#clock);
-    this.#tellRoutes();
+    this.#directory.publish();
   }
 
   /** All of them get a next generation, or none does. In the order of starting, outcomes as well. What one does in `activate` must not call another of them. */
@@ -224,94 +191,28 @@ export class Supervisor {
     return () => this.#witnesses.delete(witness);
   }
 
-  /**
-   * Starts everything, each as soon as what it depends on serves. The front opens its sockets when the required plugins and those that `first`
-   * names are up: calls to the others wait for them. Resolves when all have settled; throws when a required plugin does not start.
-   */
+  /** Starts everything, as {@link Boot.up} says. @throws Failure when a required plugin does not start */
   async boot(): Promise<void> {
     this.#stopBeat = this.#page.beat();
     this.#guard.start();
-    const { plan, first } = this.#options;
-    const early = withRequirements(plan, [...plan.required, ...first]);
-    const booted = new Map<string, Promise<void>>();
-    const start = (id: string) => booted.set(id, this.#bootOne(this.#units.get(id)!, booted));
-    for (const id of plan.order) if (early.has(id)) start(id);
-    const open = Promise.all(booted.values()).then(() => this.#missing());
-    const front = this.#front.start(open);
-    await front;
-    const missing = await open;
-    if (missing !== undefined) throw new Failure('FailedPrecondition', missing);
-    if (this.#front.state !== 'ready') throw new Failure('Unavailable', this.#front.reason);
-    this.#opened = true;
-    this.#open.resolve();
-    // Now, and not before: on few processors they would take theirs from what somebody waits for.
-    for (const id of plan.order) if (!early.has(id)) start(id);
-    await Promise.all(booted.values());
-    this.#settled.resolve();
+    await this.#boot.up(this.#options.first);
   }
 
   /** The sockets are open. */
   get opened(): Promise<void> {
-    return this.#open.promise;
+    return this.#boot.opened;
   }
 
   /** Every plugin has come up, or has not. */
   get settled(): Promise<void> {
-    return this.#settled.promise;
-  }
-
-  #missing(): string | undefined {
-    const missing = [...this.#options.plan.required].find((id) => this.#units.get(id)?.state !== 'ready');
-    if (missing === undefined) return undefined;
-    const { reason, state } = this.#units.get(missing)!;
-    return `load required plugin ${missing}: ${reason || state}`;
-  }
-
-  async #bootOne(unit: Unit, booted: ReadonlyMap<string, Promise<void>>): Promise<void> {
-    const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
-    const required = Promise.all(dependencies.map((dependency) => booted.get(dependency.on))).then(() =>
-      absence(this.#requirements(unit).find(({ state }) => state !== 'ready')),
-    );
-    await unit.start(required);
-  }
-
-  #requirements(unit: Unit): Unit[] {
-    const dependencies = this.#options.plan.dependencies.get(unit.id) ?? [];
-    return dependencies.flatMap(({ kind, on }) => (kind === 'requires' ? (this.#units.get(on) ?? []) : []));
-  }
-
-  /** Of one that is started anew: what it requires may be on its way as well. */
-  async #required(unit: Unit): Promise<string | undefined> {
-    for (;;) {
-      const missing = this.#requirements(unit).filter(({ state }) => state !== 'ready');
-      if (missing.length === 0) return undefined;
-      const lost = missing.find(({ state }) => state === 'failed' || state === 'stopped' || state === 'skipped');
-      if (lost !== undefined) return absence(lost);
-      await new Promise<void>((resolve) => {
-        const off = this.onTransition(() => {
-          off();
-          resolve();
-        });
-      });
-    }
+    return this.#boot.settled;
   }
 
   /** Stops everything, front first, each before what it depends on, with a deadline each. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#guard.stop();
-    await this.#front.stop('the daemon stops');
-    const stopped = new Map<string, Promise<void>>();
-    for (const id of [...this.#options.plan.order].reverse()) {
-      const dependants = [...this.#options.plan.dependencies]
-        .filter(([, dependencies]) => dependencies.some((each) => each.on === id))
-        .map(([dependant]) => stopped.get(dependant));
-      stopped.set(
-        id,
-        Promise.all(dependants).then(() => this.#units.get(id)!.stop('the daemon stops')),
-      );
-    }
-    await Promise.all(stopped.values());
+    await this.#boot.down('the daemon stops');
     // What shares a thread stops one by one; the thread goes when all have.
     await Promise.all([...this.#threads.all].map((handle) => handle.terminate('the daemon stops')));
     this.#children.stop();
@@ -329,12 +230,12 @@ export class Supervisor {
       threadName: (manifest) => this.#threadName(manifest),
       config: (id) => (id === front.manifest.id ? front.config : (this.#options.configs.get(id) ?? {})),
       transition: (transition) => this.#transition(transition),
-      serving: (unit, generation) => this.#serving(unit, generation),
-      died: (unit, generation) => this.#links.died(unit.id, generation.number),
+      serving: (unit, generation) => this.#directory.serving(unit.id, generation),
+      died: (unit, generation) => this.#directory.died(unit.id, generation),
       ended: (unit, reason) => this.#ended(unit, reason),
       staged: (unit, generation) => this.#staging.staged(unit, generation),
       startable: (build) => this.#staging.startable(build),
-      required: (unit) => this.#required(unit),
+      required: (unit) => this.#boot.required(unit),
       admit: (manifest) => {
         const next = this.#planWith(manifest);
         return 'problem' in next ? next.problem : undefined;
@@ -342,7 +243,7 @@ export class Supervisor {
       adopted: (manifest) => {
         const next = this.#planWith(manifest);
         if ('plan' in next) this.#options = { ...this.#options, plan: next.plan };
-        this.#tellRoutes();
+        this.#directory.publish();
       },
       reloadFailed: (unit, stage, reason) => {
         this.#log('warn', 'reload failed', { plugin: unit.id, stage, reason });
@@ -356,13 +257,13 @@ export class Supervisor {
 
   #planWith(manifest: Manifest): ReturnType<typeof planWith> {
     if (manifest.id === this.#front.id) return { plan: this.#options.plan };
-    return planWith(this.#options.plan, manifest, { [kernelContract]: '1.0.0' });
+    return planWith(this.#options.plan, manifest, kernelContracts);
   }
 
   #make(...[init, limits, onMessage]: Parameters<MakeWorker>): WorkerHandle {
     const handle = (this.#options.makeWorker ?? makeWorker)(init, limits, onMessage);
     void handle.exited.then(() => {
-      this.#parties.left(handle);
+      this.#directory.left(handle);
       this.#children.orphaned(handle);
     });
     return handle;
@@ -379,7 +280,7 @@ export class Supervisor {
       timeouts,
       streamProcessors,
       niceness,
-      routes: this.#routes,
+      routes: this.#directory.routes,
       database: join(daemon.root, 'troupe.records.v1.records', 'records.db'),
       migrations: [...plan.manifests.values()]
         .filter((manifest) => manifest.records.prefix !== '')
@@ -395,8 +296,7 @@ export class Supervisor {
 
   #transition(transition: Transition): void {
     const { slot, generation, from, to, reason } = transition;
-    // What asks for a link meanwhile waits for the next generation.
-    if (to !== 'ready') this.#links.interrupted(slot);
+    if (to !== 'ready') this.#directory.interrupted(slot);
     this.#log('debug', 'plugin', { id: slot, generation, from, to, ...(reason === '' ? {} : { reason }) });
     for (const listener of [...this.#listeners]) listener(transition);
   }
@@ -405,29 +305,19 @@ export class Supervisor {
     for (const witness of [...this.#witnesses]) witness(incident);
   }
 
-  #serving(unit: Unit, generation: Generation): void {
-    this.#tellRoutes();
-    this.#links.serving(unit.id, this.#parties.of(unit.id, generation.handle), generation.number);
-  }
-
-  #tellRoutes(): void {
-    this.#routes = this.#currentRoutes();
-    for (const handle of this.#threads.all) handle.send({ t: 'routes', routes: this.#routes });
-  }
-
   #ended(unit: Unit, reason: string): void {
-    this.#links.ended(unit.id, reason);
+    this.#directory.ended(unit.id, reason);
     if (unit.state !== 'failed') return;
     this.#log('error', 'plugin failed', { id: unit.id, reason: unit.reason });
     const required = this.#options.plan.required.has(unit.id) || unit === this.#front;
-    if (!required || this.#stopping || !this.#opened) return;
+    if (!required || this.#stopping || !this.#boot.isOpen) return;
     (this.#options.giveUp ?? this.#options.fatal)(`required plugin ${unit.id} has failed: ${unit.reason}`);
   }
 
   #heard(message: ToKernel, from: WorkerHandle): void {
     switch (message.t) {
       case 'introduce':
-        this.#links.introduce(this.#parties.of(message.id, from), message.slot, message.links);
+        this.#directory.introduce(message.id, from, message.slot, message.links);
         return;
       case 'log':
         this.#log(message.level, message.message, { plugin: message.id, ...message.fields });
@@ -439,22 +329,4 @@ export class Supervisor {
         this.#options.fatal(`plugin ${message.id}: ${message.reason}`);
     }
   }
-
-  #currentRoutes(): Routes {
-    const extra: Routes =
-      this.#peer === undefined
-        ? {}
-        : {
-            [kernelContract]: [
-              { slot: kernelSlot, name: '', public: true, methods: {}, shapes: this.#peer.dispatcher.methods() },
-            ],
-          };
-    return routesOf(
-      this.#options.plan,
-      (id): readonly MethodShape[] => this.#units.get(id)?.serving?.shapes ?? [],
-      extra,
-    );
-  }
 }
-
-const kernelContract = 'troupe.kernel.v1.Kernel';

@@ -1,32 +1,23 @@
 /**
  * One plugin under supervision: its state, its generations, and what happens to it.
  *
- * Boot and crash: start → activate(undefined) → ready. A crash never hands state over: the state may have been the cause. What a reload does is in reload.ts.
+ * Boot and crash: start → activate(undefined) → ready. Where its generations come from is in generations.ts, how they end in ending.ts, what a crash does in
+ * comeback.ts, and what a reload does in reload.ts.
  */
 import type { Manifest } from '../plan/index.ts';
-import type { HostedPlugin, PluginStats } from '../sdk/protocol.ts';
-import { type Build, freshBuild, inBuild } from './builds.ts';
+import type { PluginStats } from '../sdk/protocol.ts';
+import { type Build, freshBuild } from './builds.ts';
+import { Comeback } from './comeback.ts';
+import { discard, drain, stopGeneration } from './ending.ts';
 import { type Generation, messageOf, startStep } from './generation.ts';
+import { Generations } from './generations.ts';
 import { Handover, migrationsOf, type ReloadOptions, type ReloadOutcome, reloadTogether } from './reload.ts';
 import type { GroupMember, RestartGroup } from './restart-group.ts';
-import type { Member } from './threads.ts';
 import { allowed, type PluginState } from './transitions.ts';
 import type { UnitWorld } from './unit-world.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
-export type { Generation } from './generation.ts';
-export type { ReloadOptions, ReloadOutcome } from './reload.ts';
-
-/** A crash so soon after a reload is the new build's fault, and the one before takes its place again. */
-const probationMs = 30_000;
-
-interface Probation {
-  readonly until: number;
-  readonly before: Build;
-  readonly digest: string | undefined;
-}
-
-export class Unit implements Member, GroupMember {
+export class Unit implements GroupMember {
   /** @internal */
   readonly world: UnitWorld;
   /** Migrations that the database has seen. */
@@ -43,19 +34,14 @@ export class Unit implements Member, GroupMember {
   starting: WorkerHandle | undefined;
   /** Generations that have been replaced and still hold calls. */
   readonly draining = new Set<Generation>();
-  /** Digests of builds that crashed in probation, with how. */
-  readonly bad = new Map<string, string>();
   /** @internal A reload that has asked the serving generation to let go: its death is the reload's business. */
   handing: Handover | undefined;
-  #thread: string;
-  #probation: Probation | undefined;
+  readonly #generations: Generations;
+  readonly #comeback: Comeback;
   #pending: { options: ReloadOptions; outcome: Promise<ReloadOutcome> } | undefined;
   #busy: Promise<unknown> = Promise.resolve();
-  #nextNumber = 1;
   /** Resolves when it is told to stop: what waits for others to start then does not wait. */
   #stopped = Promise.withResolvers<string>();
-  /** Resolves when it has to go with another of its group. */
-  #down = Promise.withResolvers<string>();
   #stopping = false;
   #startingOwn = false;
 
@@ -63,8 +49,8 @@ export class Unit implements Member, GroupMember {
     this.world = world;
     this.build = freshBuild(manifest, world.config(manifest.id));
     this.migrations = migrationsOf(manifest);
-    this.#thread = world.threadName(manifest);
-    world.threads.join(this.#thread, this);
+    this.#generations = new Generations(world.threadName(manifest), world, () => this.build);
+    this.#comeback = new Comeback(this);
   }
 
   get manifest(): Manifest {
@@ -88,21 +74,9 @@ export class Unit implements Member, GroupMember {
     return this.build.manifest.id;
   }
 
-  hosted(build: Build = this.build): HostedPlugin {
-    const { dir } = build;
-    const { id, records, serves } = build.manifest;
-    const migrating = Object.entries(serves).flatMap(([contract, serve]) =>
-      Object.entries(serve.methods)
-        .filter(([, method]) => method.onReload === 'migrate')
-        .map(([method]) => `${contract}/${method}`),
-    );
-    const protos = Object.fromEntries(
-      Object.entries(serves).flatMap(([contract, { proto }]) =>
-        proto === undefined ? [] : [[contract, inBuild(build, proto)]],
-      ),
-    );
-    const config = { ...build.config };
-    return { id, dir, generation: this.#nextNumber++, config, prefix: records.prefix, migrating, protos };
+  /** @internal Digests of builds that crashed in probation, with how. */
+  get bad(): ReadonlyMap<string, string> {
+    return this.#comeback.probation.bad;
   }
 
   /** First start, or one by hand: of what its folder holds now. `required` says when it may go on: undefined, or the reason why it may not. */
@@ -111,9 +85,7 @@ export class Unit implements Member, GroupMember {
     this.#stopping = false;
     await this.exclusively(async () => {
       if (this.state === 'ready' || this.state === 'backoff' || this.#stopping) return;
-      // Whoever starts it by hand has looked at it.
-      this.bad.clear();
-      this.#probation = undefined;
+      this.#comeback.probation.forgive();
       try {
         await this.bring(freshBuild(this.manifest, this.build.config), required, true);
       } catch (error) {
@@ -162,12 +134,21 @@ export class Unit implements Member, GroupMember {
     this.#startingOwn = own;
   }
 
+  /** @internal A start that is under way in a worker of its own comes to nothing. */
+  breakOff(reason: string): void {
+    if (this.#startingOwn) void this.starting?.terminate(reason);
+  }
+
+  /** @internal It has been told to stop, and not been started since. */
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
   /** A worker with the plugin's code imported. */
   async #load(build: Build): Promise<Generation> {
     if (this.#stopping) throw new Error('it is being stopped');
-    // A shared worker is made from what its members would start by themselves.
     this.build = build;
-    const generation = this.#make(build);
+    const generation = this.#generations.make(build);
     const { handle } = generation;
     this.begins(handle, generation.own);
     try {
@@ -180,37 +161,21 @@ export class Unit implements Member, GroupMember {
     }
   }
 
-  #make(build: Build): Generation {
-    const { threads, clock } = this.world;
-    const madeAt = clock.now();
-    const shared = this.#thread === this.id ? undefined : threads.shared(this.#thread, this);
-    if (shared === undefined) return this.makeOwn(build, this.id);
-    return { number: this.#nextNumber - 1, handle: shared, own: false, build, madeAt, shapes: [], expected: false };
-  }
-
   /** @internal A generation in a worker of its own, not loaded yet. */
   makeOwn(build: Build, thread: string): Generation {
-    const { threads, clock } = this.world;
-    const madeAt = clock.now();
-    const member: Member = { id: this.id, manifest: build.manifest, hosted: () => this.hosted(build) };
-    const handle = threads.own(member, thread);
-    return { number: this.#nextNumber - 1, handle, own: true, build, madeAt, shapes: [], expected: false };
+    return this.#generations.makeOwn(build, thread);
   }
 
   /** @internal The name for the worker of a successor. */
   get nextThread(): string {
-    return `${this.id}#${this.#nextNumber}`;
+    return this.#generations.nextThread;
   }
 
   /** @internal Becomes the serving generation. */
   serve(generation: Generation): void {
     // Its group has been given up while it came up.
     if (this.state === 'failed') throw new Error(this.reason);
-    if (generation.own && this.#thread !== this.id) {
-      // Its modules stay in the worker that it shared; the others live on there without it.
-      this.world.threads.leave(this.#thread, this);
-      this.#thread = this.id;
-    }
+    if (generation.own) this.#generations.moveOut();
     this.serving = generation;
     this.generation = generation.number;
     this.build = generation.build;
@@ -222,16 +187,12 @@ export class Unit implements Member, GroupMember {
 
   /** @internal The build that `generation` replaces is kept in mind, for when that one does not last. */
   onProbation(before: Build, generation: Generation): void {
-    this.#probation = {
-      until: this.world.clock.now() + probationMs,
-      before,
-      digest: generation.build.digest,
-    };
+    this.#comeback.probation.begin(before, generation.build.digest);
   }
 
   /** Builds whose copies are still wanted. */
   get keptCopies(): (string | undefined)[] {
-    return [this.build.copy, this.#probation?.before.copy];
+    return [this.build.copy, this.#comeback.probation.before?.copy];
   }
 
   /** It says, or the plan says, that it has nothing to do on this machine. */
@@ -242,10 +203,8 @@ export class Unit implements Member, GroupMember {
   }
 
   /** @internal Ends a generation that never served, or serves no more. */
-  async discard(generation: Generation, reason: string): Promise<void> {
-    if (!generation.own) return;
-    generation.expected = true;
-    if (!(await generation.handle.terminate(reason))) this.world.unstoppable(this, generation.handle);
+  discard(generation: Generation, reason: string): Promise<void> {
+    return discard(this, generation, reason);
   }
 
   #ended(generation: Generation, reason: string): void {
@@ -256,41 +215,7 @@ export class Unit implements Member, GroupMember {
       this.handing.oldDied = reason;
       return;
     }
-    this.#crashed(generation, reason);
-  }
-
-  /** The serving generation has died. Restarts it as its policy says. */
-  #crashed(generation: Generation, reason: string): void {
-    this.serving = undefined;
-    this.world.log('error', 'plugin died', { plugin: this.id, generation: generation.number, reason });
-    if (this.manifest.restart === 'transient' && reason === 'exited with code 0') {
-      this.go('draining', reason);
-      this.go('stopped', reason);
-      this.world.ended(this, `plugin ${this.id} has ended: unavailable`);
-      return;
-    }
-    this.#endProbation(reason);
-    if (this.manifest.restart === 'temporary') void this.giveUp(reason);
-    else this.#again(generation.handle, reason);
-  }
-
-  #endProbation(reason: string): void {
-    const probation = this.#probation;
-    this.#probation = undefined;
-    if (probation === undefined || this.world.clock.now() >= probation.until) return;
-    if (probation.digest !== undefined) this.bad.set(probation.digest, reason);
-    // Without a copy there is nothing else to start than what has crashed.
-    if (probation.before.copy === undefined) return;
-    this.build = probation.before;
-    this.world.reloadFailed(this, 'probation', reason);
-    this.world.adopted(this.manifest);
-  }
-
-  /** @internal One more try, as the budget allows. */
-  #again(cause: object, reason: string): void {
-    if (this.#stopping || this.state === 'failed') return;
-    if (this.group === undefined) void this.giveUp(reason);
-    else this.group.failed(this, cause, reason);
+    this.#comeback.died(generation, reason);
   }
 
   /** @internal */
@@ -298,50 +223,24 @@ export class Unit implements Member, GroupMember {
     this.go('backoff', reason);
   }
 
-  async takeDown(reason: string): Promise<void> {
-    // One that is coming up may be waiting for the very one that it has to go along with.
-    this.#down.resolve(reason);
-    if (this.#startingOwn) void this.starting?.terminate(reason);
-    await this.exclusively(async () => {
-      this.#down = Promise.withResolvers();
-      const generation = this.serving;
-      if (generation === undefined || this.state !== 'ready') return;
-      this.serving = undefined;
-      generation.expected = true;
-      this.backOff(reason);
-      await this.#stopGeneration(generation, reason);
-    });
+  takeDown(reason: string): Promise<void> {
+    return this.#comeback.takeDown(reason);
   }
 
-  async revive(): Promise<void> {
-    await this.exclusively(async () => {
-      if (this.state !== 'backoff') return;
-      await this.recover();
-    });
+  revive(): Promise<void> {
+    return this.#comeback.revive();
   }
 
-  /** @internal From backoff: the same build again, from its copy when its folder holds another by now. */
-  async recover(): Promise<void> {
-    this.restarts += 1;
-    const build = await this.world.startable(this.build);
-    let takenDown: string | undefined;
-    const down = this.#down.promise.then((reason) => {
-      takenDown = reason;
-      return reason;
-    });
-    try {
-      await this.bring(build, Promise.race([this.world.required(this), down]), false);
-    } catch (error) {
-      if (takenDown === undefined) this.#again({}, messageOf(error));
-      else if (this.state !== 'failed') this.backOff(takenDown);
-    }
+  /** @internal From backoff to ready, or to backoff again. */
+  recover(): Promise<void> {
+    return this.#comeback.recover();
   }
 
   async giveUp(reason: string): Promise<void> {
     if (this.state === 'stopped' || this.state === 'skipped' || this.state === 'failed') return;
     const generation = this.serving;
     this.serving = undefined;
-    if (generation !== undefined) await this.#stopGeneration(generation, reason);
+    if (generation !== undefined) await stopGeneration(this, generation, reason);
     this.go('failed', reason);
     this.world.ended(this, `plugin ${this.id} has failed: ${reason}: unavailable`);
   }
@@ -387,7 +286,7 @@ export class Unit implements Member, GroupMember {
   async stop(reason: string): Promise<void> {
     this.#stopping = true;
     this.#stopped.resolve('it is being stopped');
-    if (this.#startingOwn) void this.starting?.terminate(reason);
+    this.breakOff(reason);
     await this.exclusively(async () => {
       const generation = this.serving;
       this.serving = undefined;
@@ -398,37 +297,15 @@ export class Unit implements Member, GroupMember {
       generation.expected = true;
       this.go('draining', reason);
       await Promise.all([...this.draining].map((old) => this.discard(old, reason)));
-      await this.#stopGeneration(generation, reason);
+      await stopGeneration(this, generation, reason);
       this.go('stopped', reason);
       this.world.ended(this, `plugin ${this.id} is stopped: unavailable`);
     });
   }
 
-  async #stopGeneration(generation: Generation, reason: string): Promise<void> {
-    generation.expected = true;
-    try {
-      if (!generation.handle.gone)
-        await generation.handle.call('stop', [this.id], generation.build.manifest.deadlines.stopMs);
-    } catch (error) {
-      this.world.log('warn', 'plugin did not stop as asked', { plugin: this.id, error: messageOf(error) });
-    }
-    await this.discard(generation, reason);
-  }
-
   /** @internal Lets a generation that has been replaced finish what it runs, then ends it. */
-  async drain(old: Generation): Promise<void> {
-    const { stopMs } = old.build.manifest.deadlines;
-    this.draining.add(old);
-    try {
-      await old.handle.call('release', [this.id], stopMs);
-      await old.handle.call('drained', [this.id], Number.POSITIVE_INFINITY);
-      await old.handle.call('stop', [this.id], stopMs);
-    } catch (error) {
-      const fields = { plugin: this.id, generation: old.number, error: messageOf(error) };
-      if (!old.expected) this.world.log('warn', 'old generation ended badly', fields);
-    }
-    await this.discard(old, 'replaced');
-    this.draining.delete(old);
+  drain(old: Generation): Promise<void> {
+    return drain(this, old);
   }
 
   async stats(): Promise<PluginStats | undefined> {

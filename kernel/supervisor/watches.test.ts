@@ -25,6 +25,10 @@ class Caller implements Party {
     this.heard.push(`link ${generation}`);
   }
 
+  get links(): number {
+    return this.heard.filter((each) => each.startsWith('link ')).length;
+  }
+
   died(_slot: string, generation: number): void {
     this.heard.push(`died ${generation}`);
   }
@@ -42,7 +46,7 @@ test('B8 whoever holds a link hears of the death once, whether it asked before, 
     const provider = new Caller('p');
     // Each asks at one of the moments, or at several.
     const ask = () => {
-      for (const caller of callers) if (random() < 0.4) links.introduce(caller, 'slot');
+      for (const caller of callers) if (random() < 0.4) links.introduce(caller, 'slot', caller.links);
     };
     ask();
     links.serving('slot', provider, 1);
@@ -62,9 +66,23 @@ test('B8 whoever holds a link hears of the death once, whether it asked before, 
     }
     // Nobody is left waiting for what has ended.
     const late = new Caller('late');
-    links.introduce(late, 'slot');
+    links.introduce(late, 'slot', 0);
     t.deepEqual(late.heard, ['down it has failed']);
   }
+});
+
+test('B29 a caller whose new link is on its way is not given another one: two would not keep its calls in order', (t) => {
+  const links = new Links();
+  const [caller, provider] = [new Caller('c'), new Caller('p')];
+  links.introduce(caller, 'slot', 0);
+  links.serving('slot', provider, 1);
+  links.serving('slot', provider, 2);
+  // Refused by the first, and asked before the link to the second arrived.
+  links.introduce(caller, 'slot', 1);
+  t.deepEqual(caller.heard, ['link 1', 'link 2']);
+  // One that lost that link as well has nothing to wait for.
+  links.introduce(caller, 'slot', 2);
+  t.deepEqual(caller.heard, ['link 1', 'link 2', 'link 2']);
 });
 
 const limits = { unresponsiveMs: 1000, killMs: 10_000 };

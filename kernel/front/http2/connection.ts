@@ -1,6 +1,6 @@
 /**
- * The server's side of one HTTP/2 connection (RFC 9113): frames → streams, windows in both directions, and an end for peers that do not keep to it.
- * It knows nothing of what a request means.
+ * The server's side of one HTTP/2 connection (RFC 9113): a socket's bytes → frames, each at its time and for whom it is; farewells, and an end for peers that do
+ * not keep to the rules. It knows nothing of what a request means.
  */
 import type { Duplex } from 'node:stream';
 import { FloodGuard } from './flood.ts';
@@ -13,22 +13,19 @@ import {
   frameFlag,
   frameType,
   goawayFrame,
-  headerFrames,
   largestWindow,
   pingFrame,
-  rstStreamFrame,
+  protocolError,
   settingsAck,
   windowUpdateFrame,
 } from './frames.ts';
-import { emptyTable } from './header-block.ts';
 import { HeaderReader } from './header-reader.ts';
 import type { HeaderBlock } from './hpack.ts';
 import { Output } from './output.ts';
-import { unpadded } from './padding.ts';
 import { SendQueue } from './send-queue.ts';
-import { RecentIds } from './recent-ids.ts';
 import { PeerSettings, type ServerLimits, serverSettings } from './settings.ts';
-import { ServerStream, type StreamWire } from './stream.ts';
+import type { ServerStream } from './stream.ts';
+import { connectionWindow, Streams } from './streams.ts';
 
 export interface ConnectionHandler {
   /** A request has begun. Sets the stream's handler, or answers at once. */
@@ -37,40 +34,41 @@ export interface ConnectionHandler {
   closed(reason: string | undefined): void;
 }
 
-/** What the peer may send on all streams before it is given more. It is given back on arrival, whatever becomes of the bytes: a stream that stalls must not stall the others. */
-const connectionWindow = 16 * 1024 * 1024;
 /** Acknowledgements and answers that a peer may leave unread in the socket. */
 const unreadLimit = 4 * 1024 * 1024;
-export class Http2Connection implements FrameSink, StreamWire {
+
+export class Http2Connection implements FrameSink {
   readonly socket: Duplex;
   readonly #handler: ConnectionHandler;
-  readonly #limits: ServerLimits;
   readonly #reader = new FrameReader(this);
   readonly #headers: HeaderReader;
   readonly #flood = new FloodGuard();
   readonly #peer = new PeerSettings();
   readonly #output: Output;
-  readonly #streams = new Map<number, ServerStream>();
   readonly #sending: SendQueue;
-  /** Frames for them may still be on their way. */
-  readonly #resetByUs = new RecentIds(1024);
-  #lastId = 0;
-  #received = 0;
+  readonly #streams: Streams;
   #greeted = false;
   #configured = false;
   #closed = false;
-  #lastAccepted = largestWindow;
   /** Bytes have come since the last `tick`. */
   #active = false;
   #silentTicks = 0;
 
   constructor(socket: Duplex, limits: ServerLimits, handler: ConnectionHandler) {
     this.socket = socket;
-    this.#limits = limits;
     this.#handler = handler;
     this.#headers = new HeaderReader({ maxListSize: limits.maxHeaderSize, maxFields: 256 });
     this.#output = new Output(socket, () => this.#sending.pump());
     this.#sending = new SendQueue(this.#output, this.#peer, () => this.#flood.sent());
+    this.#streams = new Streams({
+      output: this.#output,
+      sending: this.#sending,
+      peer: this.#peer,
+      flood: this.#flood,
+      maxStreams: limits.maxStreams,
+      handler,
+      done: () => this.#closeWhenDone(),
+    });
     this.#output.add(serverSettings(limits));
     this.#output.add(windowUpdateFrame(0, connectionWindow - defaultWindow));
     socket.on('data', (chunk: Buffer) => this.#chunk(chunk));
@@ -92,7 +90,7 @@ export class Http2Connection implements FrameSink, StreamWire {
   }
 
   get requests(): number {
-    return (this.#lastId + 1) >>> 1;
+    return (this.#streams.lastId + 1) >>> 1;
   }
 
   get closed(): boolean {
@@ -104,23 +102,23 @@ export class Http2Connection implements FrameSink, StreamWire {
    * greatest id, and later one that names the last).
    */
   leave(graceMs: number): void {
-    if (this.#closed || this.#lastAccepted !== largestWindow) return;
+    if (this.#closed || this.#streams.draining) return;
     this.#output.add(goawayFrame(largestWindow, errorCode.none));
     setTimeout(() => this.drain(), graceMs).unref();
   }
 
   /** No new requests; those that run go on. */
   drain(): void {
-    if (this.#closed || this.#lastAccepted !== largestWindow) return;
-    this.#lastAccepted = this.#lastId;
-    this.#output.add(goawayFrame(this.#lastId, errorCode.none));
+    if (this.#closed || this.#streams.draining) return;
+    this.#streams.drain();
+    this.#output.add(goawayFrame(this.#streams.lastId, errorCode.none));
     this.#closeWhenDone();
   }
 
   /** Tells the peer why, and closes. `reason` is for the log too, and `told` for the peer where that is another text. */
   end(code: number, reason: string | undefined, told = reason): void {
     if (this.#closed) return;
-    this.#output.add(goawayFrame(this.#lastId, code, told));
+    this.#output.add(goawayFrame(this.#streams.lastId, code, told));
     this.#output.flush();
     this.#gone(reason);
     this.#endSocket();
@@ -173,21 +171,21 @@ export class Http2Connection implements FrameSink, StreamWire {
   frame(type: number, flags: number, streamId: number, payload: Buffer): void {
     if (this.#closed) return;
     if (!this.#configured && (!this.#greeted || type !== frameType.settings))
-      throw protocol('SETTINGS do not come first');
+      throw protocolError('SETTINGS do not come first');
     if (this.#headers.open && (type !== frameType.continuation || streamId !== this.#headers.streamId)) {
-      throw protocol('a header block is interrupted');
+      throw protocolError('a header block is interrupted');
     }
     checkFrame(type, flags, streamId, payload.length);
     switch (type) {
       case frameType.data:
-        this.#data(flags, streamId, payload);
+        this.#streams.data(flags, streamId, payload);
         return;
       case frameType.headers:
-        if (streamId % 2 === 0) throw protocol(`HEADERS on stream ${streamId}`);
+        if (streamId % 2 === 0) throw protocolError(`HEADERS on stream ${streamId}`);
         this.#block(this.#headers.begin(flags, streamId, payload));
         return;
       case frameType.continuation:
-        if (!this.#headers.open) throw protocol('CONTINUATION of nothing');
+        if (!this.#headers.open) throw protocolError('CONTINUATION of nothing');
         this.#block(this.#headers.proceed(flags, payload));
         return;
       case frameType.settings:
@@ -198,93 +196,30 @@ export class Http2Connection implements FrameSink, StreamWire {
         if ((flags & frameFlag.ack) === 0) this.#output.add(pingFrame(payload, true));
         return;
       case frameType.windowUpdate:
-        this.#windowUpdate(streamId, payload);
+        this.#streams.windowUpdate(streamId, payload);
         return;
       case frameType.rstStream:
-        this.#rstStream(streamId, payload);
+        this.#streams.rstStream(streamId, payload);
         return;
       case frameType.priority:
         this.#flood.control();
-        if ((payload.readUInt32BE(0) & largestWindow) === streamId) throw protocol('a stream depends on itself');
+        if ((payload.readUInt32BE(0) & largestWindow) === streamId) throw protocolError('a stream depends on itself');
         return;
       default:
         this.#flood.control();
     }
   }
 
-  #data(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId > this.#lastId) throw protocol(`DATA on stream ${streamId}, which is idle`);
-    this.#received += payload.length;
-    if (this.#received > connectionWindow)
-      throw new ConnectionError(errorCode.flowControl, 'more than the window of the connection');
-    if (this.#received >= connectionWindow / 2) {
-      this.#output.add(windowUpdateFrame(0, this.#received));
-      this.#received = 0;
-    }
-    const bytes = unpadded(flags, payload);
-    const last = (flags & frameFlag.endStream) !== 0;
-    if (bytes.length === 0 && !last) this.#flood.control();
-    const stream = this.#streams.get(streamId);
-    if (stream === undefined || stream.remoteEnded) {
-      if (this.#resetByUs.has(streamId) || streamId > this.#lastAccepted) this.#flood.control();
-      else if (stream === undefined) this.#refuse(streamId, errorCode.streamClosed);
-      else this.#fault(stream, errorCode.streamClosed);
-      return;
-    }
-    stream.receiveWindow -= payload.length;
-    if (stream.receiveWindow < 0) {
-      this.#fault(stream, errorCode.flowControl);
-      return;
-    }
-    stream.received += bytes.length;
-    this.#deliver(stream, bytes, last);
-    if (!last) stream.consumed(payload.length);
-  }
-
-  #deliver(stream: ServerStream, bytes: Buffer, last: boolean): void {
-    stream.remoteEnded = last;
-    stream.handler?.data(bytes, last);
-    if (last && stream.ended) this.#forget(stream);
-  }
-
   #block(block: HeaderBlock | undefined): void {
     if (block === undefined) return;
     const { streamId, endStream, selfDependent } = this.#headers;
-    const open = this.#streams.get(streamId);
-    if (open !== undefined) {
-      // Trailers. gRPC's clients have none, and nobody reads them.
-      const malformed = !endStream || block.fields.some(({ name, valid }) => !valid || name.startsWith(':'));
-      if (open.remoteEnded) this.#fault(open, errorCode.streamClosed);
-      else if (malformed) this.#fault(open, errorCode.protocol);
-      else this.#deliver(open, Buffer.alloc(0), true);
-      return;
-    }
-    if (streamId <= this.#lastId) {
-      if (this.#resetByUs.has(streamId)) return;
-      throw new ConnectionError(errorCode.streamClosed, `HEADERS on stream ${streamId}, which has ended`);
-    }
-    this.#lastId = streamId;
-    // Opened after our GOAWAY: the client knows that it was not served.
-    if (streamId > this.#lastAccepted) return;
-    const refusal = selfDependent
-      ? errorCode.protocol
-      : this.#streams.size >= this.#limits.maxStreams
-        ? errorCode.refusedStream
-        : undefined;
-    if (refusal !== undefined) {
-      this.#refuse(streamId, refusal);
-      return;
-    }
-    const stream = new ServerStream(streamId, this.#peer.initialWindow, this);
-    stream.remoteEnded = endStream;
-    this.#streams.set(streamId, stream);
-    this.#handler.request(stream, block);
+    this.#streams.block(streamId, endStream, selfDependent, block);
   }
 
   #settings(flags: number, payload: Buffer): void {
     this.#flood.control();
     if ((flags & frameFlag.ack) !== 0) {
-      if (!this.#configured) throw protocol('SETTINGS do not come first');
+      if (!this.#configured) throw protocolError('SETTINGS do not come first');
       return;
     }
     const before = this.#peer.initialWindow;
@@ -292,73 +227,11 @@ export class Http2Connection implements FrameSink, StreamWire {
     this.#configured = true;
     this.#output.add(settingsAck);
     const change = this.#peer.initialWindow - before;
-    if (change === 0) return;
-    // Such a frame makes us walk over all streams.
-    this.#flood.control(this.#streams.size / 64);
-    for (const stream of this.#streams.values()) {
-      stream.sendWindow += change;
-      if (stream.sendWindow > largestWindow) throw new ConnectionError(errorCode.flowControl, 'a window overflows');
-      if (change > 0) this.#sending.add(stream);
-    }
-    this.#sending.pump();
-  }
-
-  #windowUpdate(streamId: number, payload: Buffer): void {
-    this.#flood.control();
-    const bytes = payload.readUInt32BE(0) & largestWindow;
-    if (streamId === 0) {
-      if (bytes === 0) throw protocol('WINDOW_UPDATE of 0');
-      this.#sending.widen(bytes);
-      return;
-    }
-    if (streamId > this.#lastId) throw protocol(`WINDOW_UPDATE on stream ${streamId}, which is idle`);
-    const stream = this.#streams.get(streamId);
-    if (stream === undefined) return;
-    stream.sendWindow += bytes;
-    if (bytes === 0) this.#fault(stream, errorCode.protocol);
-    else if (stream.sendWindow > largestWindow) this.#fault(stream, errorCode.flowControl);
-    else this.pump(stream);
-  }
-
-  #rstStream(streamId: number, payload: Buffer): void {
-    if (streamId > this.#lastId) throw protocol(`RST_STREAM on stream ${streamId}, which is idle`);
-    const stream = this.#streams.get(streamId);
-    if (stream === undefined) {
-      this.#flood.control();
-      return;
-    }
-    if (!stream.answered) this.#flood.reset();
-    this.#abort(stream, payload.readUInt32BE(0));
-  }
-
-  /** The peer has broken the rules on one stream. */
-  #fault(stream: ServerStream, code: number): void {
-    this.#flood.control();
-    this.#refuse(stream.id, code);
-    this.#abort(stream, code);
-  }
-
-  #refuse(streamId: number, code: number): void {
-    this.#flood.control();
-    this.#resetByUs.add(streamId);
-    this.#output.add(rstStreamFrame(streamId, code));
-  }
-
-  #abort(stream: ServerStream, code: number): void {
-    stream.ended = true;
-    stream.remoteEnded = true;
-    this.#forget(stream);
-    stream.handler?.aborted(code);
-  }
-
-  #forget(stream: ServerStream): void {
-    this.#streams.delete(stream.id);
-    this.#closeWhenDone();
+    if (change !== 0) this.#streams.resize(change);
   }
 
   #closeWhenDone(): void {
-    if (this.#lastAccepted === largestWindow || this.#streams.size > 0 || this.#closed || this.socket.writableEnded)
-      return;
+    if (this.#streams.size > 0 || this.#closed || this.socket.writableEnded) return;
     this.#output.flush();
     this.#endSocket();
   }
@@ -366,51 +239,7 @@ export class Http2Connection implements FrameSink, StreamWire {
   #gone(reason: string | undefined): void {
     if (this.#closed) return;
     this.#closed = true;
-    const streams = [...this.#streams.values()];
-    this.#streams.clear();
-    this.#sending.clear();
-    for (const stream of streams) {
-      stream.ended = true;
-      stream.remoteEnded = true;
-      stream.handler?.aborted(errorCode.cancel);
-    }
+    this.#streams.lost();
     this.#handler.closed(reason);
   }
-
-  /** @internal */
-  headers(stream: ServerStream, block: Uint8Array, endStream: boolean): void {
-    if (this.#closed) return;
-    let bytes = block;
-    if (this.#peer.tableChanged) {
-      this.#peer.tableChanged = false;
-      bytes = Buffer.concat([emptyTable, block]);
-    }
-    this.#output.add(headerFrames(stream.id, bytes, endStream, this.#peer.maxFrameSize));
-  }
-
-  /** @internal */
-  widen(stream: ServerStream, bytes: number): void {
-    if (!this.#closed) this.#output.add(windowUpdateFrame(stream.id, bytes));
-  }
-
-  /** @internal */
-  close(stream: ServerStream, code: number | undefined): void {
-    if (this.#closed) return;
-    if (code !== undefined) {
-      this.#resetByUs.add(stream.id);
-      this.#output.add(rstStreamFrame(stream.id, code));
-    }
-    this.#forget(stream);
-  }
-
-  /** @internal */
-  pump(stream: ServerStream): void {
-    if (this.#closed) return;
-    this.#sending.add(stream);
-    this.#sending.pump();
-  }
-}
-
-function protocol(what: string): ConnectionError {
-  return new ConnectionError(errorCode.protocol, what);
 }

@@ -1,5 +1,5 @@
 /** Bytes of a socket → frames, however they are cut. Pure: knows lengths, not meanings. */
-import { ConnectionError, defaultFrameSize, errorCode, frameHeadBytes, preface } from './frames.ts';
+import { ConnectionError, defaultFrameSize, errorCode, frameHeadBytes, preface, protocolError } from './frames.ts';
 
 export interface FrameSink {
   /** The client has said that it speaks HTTP/2. */
@@ -58,7 +58,7 @@ export class FrameReader {
   #preface(chunk: Buffer): number {
     const count = Math.min(chunk.length, preface.length - this.#prefaceBytes);
     if (preface.compare(chunk, 0, count, this.#prefaceBytes, this.#prefaceBytes + count) !== 0) {
-      throw new ConnectionError(errorCode.protocol, 'not the preface of HTTP/2');
+      throw protocolError('not the preface of HTTP/2');
     }
     this.#prefaceBytes += count;
     if (this.#prefaceBytes === preface.length) this.#sink.greeted();

@@ -1,5 +1,5 @@
 /** What each type of frame must look like before anybody acts on it (RFC 9113, section 6). */
-import { ConnectionError, errorCode, frameFlag, frameType } from './frames.ts';
+import { ConnectionError, errorCode, frameFlag, frameType, protocolError } from './frames.ts';
 
 interface Rule {
   readonly name: string;
@@ -25,11 +25,11 @@ const rules = new Map<number, Rule>([
 
 /** @throws ConnectionError. Frames of unknown types have no rules. */
 export function checkFrame(type: number, flags: number, streamId: number, length: number): void {
-  if (type === frameType.pushPromise) throw new ConnectionError(errorCode.protocol, 'PUSH_PROMISE from a client');
+  if (type === frameType.pushPromise) throw protocolError('PUSH_PROMISE from a client');
   const rule = rules.get(type);
   if (rule === undefined) return;
   if (rule.on !== 'either' && (rule.on === 'stream') !== streamId > 0) {
-    throw new ConnectionError(errorCode.protocol, `${rule.name} on stream ${streamId}`);
+    throw protocolError(`${rule.name} on stream ${streamId}`);
   }
   const acknowledges = type === frameType.settings && (flags & frameFlag.ack) !== 0;
   if (!rule.fits(length) || (acknowledges && length > 0)) {

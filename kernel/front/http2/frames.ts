@@ -58,6 +58,10 @@ export class ConnectionError extends Error {
   }
 }
 
+export function protocolError(what: string): ConnectionError {
+  return new ConnectionError(errorCode.protocol, what);
+}
+
 export function writeHead(
   into: Buffer,
   at: number,

@@ -5,6 +5,7 @@ import {
   defaultWindow,
   errorCode,
   largestWindow,
+  protocolError,
   setting,
   settingsFrame,
 } from './frames.ts';
@@ -44,7 +45,7 @@ export class PeerSettings {
         this.tableChanged = true;
         return;
       case setting.enablePush:
-        if (value > 1) throw new ConnectionError(errorCode.protocol, `SETTINGS_ENABLE_PUSH of ${value}`);
+        if (value > 1) throw protocolError(`SETTINGS_ENABLE_PUSH of ${value}`);
         return;
       case setting.initialWindowSize:
         if (value > largestWindow) throw new ConnectionError(errorCode.flowControl, `initial window of ${value}`);
@@ -52,7 +53,7 @@ export class PeerSettings {
         return;
       case setting.maxFrameSize:
         if (value < defaultFrameSize || value > 0xff_ffff) {
-          throw new ConnectionError(errorCode.protocol, `SETTINGS_MAX_FRAME_SIZE of ${value}`);
+          throw protocolError(`SETTINGS_MAX_FRAME_SIZE of ${value}`);
         }
         this.maxFrameSize = Math.min(value, largestFrameSent);
     }
