@@ -1,6 +1,6 @@
 import { EventsDefinition as TtrpcEventsDefinition } from 'troupe/proto/containerd/services/events/ttrpc/v1/events.ts';
 import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/events.ts';
-import { TaskExit } from 'troupe/proto/containerd/events/task.ts';
+import { TaskExit, TaskOOM, TaskStart } from 'troupe/proto/containerd/events/task.ts';
 import { Empty } from 'troupe/proto/google/protobuf/empty.ts';
 import test, { type ExecutionContext } from 'ava';
 import { Failure, recordEvent } from 'troupe/plugin';
@@ -8,6 +8,7 @@ import { type InProcess, inProcess } from '../../test/helpers/in-process.ts';
 import { eventsSuite } from '../../test/suites/events.ts';
 import { Exchange } from './exchange.ts';
 import events from './index.ts';
+import { Missed } from './missed.ts';
 
 const id = 'io.containerd.event.v1.exchange';
 
@@ -25,6 +26,21 @@ const event = (topic: string, value = 'x') => ({
   namespace: 'ns',
   topic,
   event: message(value),
+});
+const exitOf = (containerId: string, pid: number) => ({
+  ...event('/tasks/exit'),
+  event: {
+    typeUrl: TaskExit.$type,
+    value: TaskExit.encode(TaskExit.fromPartial({ containerId, id: containerId, pid })).finish(),
+  },
+});
+const startOf = (containerId: string, pid: number) => ({
+  ...event('/tasks/start'),
+  event: { typeUrl: TaskStart.$type, value: TaskStart.encode({ containerId, pid }).finish() },
+});
+const oomOf = (containerId: string) => ({
+  ...event('/tasks/oom'),
+  event: { typeUrl: TaskOOM.$type, value: TaskOOM.encode({ containerId }).finish() },
 });
 const all = () => true;
 
@@ -74,13 +90,8 @@ test('what a crash left in the outbox is published by the next start', async (t)
 
 test('a reload hands on what was published, and what comes of exits', async (t) => {
   const { daemon, plugin, events: client } = await setUp(t);
-  const exit = {
-    ...event('/tasks/exit'),
-    event: {
-      typeUrl: TaskExit.$type,
-      value: TaskExit.encode(TaskExit.fromPartial({ containerId: 'a', id: 'a', pid: 1 })).finish(),
-    },
-  };
+  const exit = exitOf('a', 1);
+  await client.forward({ envelope: startOf('a', 1) });
   await client.forward({ envelope: exit });
   await commitEvent(daemon, '/record/1');
   await client.publish({ topic: '/plain/1', event: message('x') }, { namespace: 'ns' });
@@ -116,14 +127,55 @@ test('a client may say an exit twice, a shim may not', async (t) => {
   const { daemon, events: client } = await setUp(t);
   const abort = new AbortController();
   const heard = topics(daemon, 3, abort.signal);
-  const exit = {
-    typeUrl: TaskExit.$type,
-    value: TaskExit.encode(TaskExit.fromPartial({ containerId: 'a', id: 'a', pid: 1 })).finish(),
-  };
+  const { event: exit } = exitOf('a', 1);
   for (let i = 0; i < 2; i++) await client.publish({ topic: '/tasks/exit', event: exit }, { namespace: 'ns' });
   for (let i = 0; i < 2; i++) await client.forward({ envelope: { ...event('/tasks/exit'), event: exit } });
   await client.publish({ topic: '/end', event: message('x') }, { namespace: 'ns' });
   t.deepEqual(await heard, ['/tasks/exit', '/tasks/exit', '/tasks/exit']);
+});
+
+test('who subscribes soon after a start is told first what ended of that which the daemon before had started, through a reload too', async (t) => {
+  const { daemon, plugin, events: client } = await setUp(t);
+  const forward = (envelope: { topic: string; event: { typeUrl: string; value: Uint8Array } }) =>
+    client.forward({ envelope });
+  await forward(startOf('new', 2));
+  for (const each of [oomOf('old'), exitOf('old', 1), oomOf('new'), exitOf('new', 2), exitOf('old', 1)])
+    await forward(each);
+  await client.publish({ topic: '/tasks/exit', event: exitOf('told by a client', 3).event }, { namespace: 'ns' });
+  await plugin.reload();
+  await forward(startOf('new', 3));
+  await forward(exitOf('new', 3));
+  await forward(exitOf('other', 4));
+  const heard: string[] = [];
+  const abort = new AbortController();
+  const filters = ['topic~="/tasks/.*"'];
+  for await (const { event: message } of daemon
+    .client(EventsDefinition)
+    .subscribe({ filters }, { signal: abort.signal })) {
+    const name = message!.typeUrl.split('.').at(-1)!;
+    heard.push(`${name} ${TaskExit.decode(message!.value).containerId}`);
+    if (heard.length === 3) await forward(startOf('end', 5));
+    if (heard.length === 4) break;
+  }
+  t.deepEqual(heard, ['TaskOOM old', 'TaskExit old', 'TaskExit other', 'TaskStart end']);
+});
+
+test('what was missed is news for some seconds only, and bounded', (t) => {
+  let now = 0;
+  const exchange = new Exchange();
+  const missed = new Missed(undefined, () => now);
+  for (let pid = 1; pid <= 6000; pid++) missed.note(exchange.publish(exitOf(`c${pid}`, pid)));
+  missed.note(exchange.publish({ ...exitOf('', 1), event: message('no exit at all: \xff') }));
+  t.is(missed.list().length, 5000);
+  t.is(missed.list().at(-1)?.sequence, 6000);
+  now = 9_000;
+  const next = new Missed(structuredClone(missed.state()), () => now);
+  t.is(next.list().length, 5000);
+  now = 10_000;
+  t.deepEqual(next.list(), []);
+  t.deepEqual(next.state(), { left: 0, kept: [], begun: [] });
+  next.note(exchange.publish(exitOf('late', 1)));
+  t.deepEqual(next.list(), []);
 });
 
 test('a subscription goes on from its cursor, with neither gap nor duplicate', async (t) => {

@@ -51,28 +51,37 @@ export class Exchange {
     this.#recent = new Fifo(state?.recent);
   }
 
-  publish(event: Event): void {
+  publish(event: Event): Numbered {
     this.#sequence += 1;
     const size =
       event.event.value.byteLength + event.event.typeUrl.length + event.topic.length + event.namespace.length + 64;
     const numbered = { sequence: this.#sequence, event, size };
     this.#recent.push(numbered);
     while (this.#recent.exceeds(this.#bounds)) this.#recent.shift();
-    if (this.#subscriptions.size === 0) return;
+    if (this.#subscriptions.size === 0) return numbered;
     const adaptor = eventAdaptor(event);
     for (const subscription of this.#subscriptions) {
       if (subscription.filter(adaptor)) subscription.offer(numbered);
     }
+    return numbered;
   }
 
   /**
-   * From now on, or from after `cursor`, which an earlier subscription gave. `moving` is told where the next exchange has to go on from.
+   * From now on, after what of `missed` it asks for; or from after `cursor`, which an earlier subscription gave. `moving` is told where the next exchange has to go on
+   * from: should that be among what was missed, what came between it and the subscription comes along.
    * @throws ResourceExhausted when what followed the cursor is no longer kept
    */
-  subscribe(filter: Filter, cursor = '', moving: (cursor: string) => void = () => {}): Subscription {
+  subscribe(
+    filter: Filter,
+    cursor = '',
+    moving: (cursor: string) => void = () => {},
+    missed: Iterable<Numbered> = [],
+  ): Subscription {
     const leave = () => this.#subscriptions.delete(subscription);
     const subscription = new Subscription(filter, this.#bounds, leave, moving);
-    if (cursor !== '') {
+    if (cursor === '') {
+      for (const numbered of missed) if (filter(eventAdaptor(numbered.event))) subscription.offer(numbered);
+    } else {
       const [life, number] = cursor.split(' ');
       // A cursor of an exchange that crashed: all that this one has published came after it, or is told of again.
       const after = life === this.#life ? Number(number) : 0;

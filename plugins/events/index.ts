@@ -5,6 +5,7 @@ import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/eve
 import { Exchange, type ExchangeState } from './exchange.ts';
 import { Exits } from './exits.ts';
 import { followOutbox } from './follow.ts';
+import { Missed, type MissedState } from './missed.ts';
 import { Outbox } from './outbox.ts';
 import { type Publisher, serveEvents, serveShims } from './service.ts';
 
@@ -12,6 +13,7 @@ interface State {
   readonly exchange: ExchangeState;
   readonly exits: readonly string[];
   readonly published: number;
+  readonly missed: MissedState;
 }
 
 interface Running extends Publisher {
@@ -41,8 +43,8 @@ export default definePlugin<Record<string, never>, State>({
       },
       suspend() {
         following.abort();
-        const { exchange, exits, outbox } = publisher();
-        return { exchange: exchange.state(), exits: exits.list(), published: outbox.published };
+        const { exchange, exits, outbox, missed } = publisher();
+        return { exchange: exchange.state(), exits: exits.list(), published: outbox.published, missed: missed.state() };
       },
       async stop() {
         following.abort();
@@ -55,14 +57,17 @@ export default definePlugin<Record<string, never>, State>({
 function assemble(ctx: PluginContext, state: State | undefined): Running {
   const exchange = new Exchange(state?.exchange);
   const exits = new Exits(state?.exits);
-  const outbox = new Outbox(ctx.records, ctx.log, (event) => exchange.publish(event), state?.published);
+  const missed = new Missed(state?.missed);
+  const outbox = new Outbox(ctx.records, ctx.log, (event) => void exchange.publish(event), state?.published);
   return {
     exchange,
     exits,
     outbox,
+    missed,
     publish(event, trusted) {
       outbox.drain();
-      if (!trusted || exits.admit(event)) exchange.publish(event);
+      if (!trusted) exchange.publish(event);
+      else if (exits.admit(event)) missed.note(exchange.publish(event));
     },
   };
 }

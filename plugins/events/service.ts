@@ -7,10 +7,12 @@ import { requireNamespace } from '../lib/namespace/namespace.ts';
 import { now } from '../lib/timestamp/timestamp.ts';
 import { type Event, requireEvent, validateEnvelope, validateTopic } from './envelope.ts';
 import type { Exchange } from './exchange.ts';
+import type { Missed } from './missed.ts';
 import { loadCodecs, looksIntoMessages } from './fields.ts';
 
 export interface Publisher {
   readonly exchange: Exchange;
+  readonly missed: Missed;
   /** After all events of records that are durable by now: cause before effect. `trusted`: an exit may be told of again. */
   publish(event: Event, trusted: boolean): void;
 }
@@ -35,8 +37,8 @@ export function serveEvents(publisher: () => Publisher): Service<typeof EventsDe
     async *subscribe(request, call) {
       const filter = parse(request.filters);
       if (looksIntoMessages(request.filters)) await loadCodecs();
-      const { exchange } = publisher();
-      const subscription = exchange.subscribe(filter, call.resume, (cursor) => call.cursor(cursor));
+      const { exchange, missed } = publisher();
+      const subscription = exchange.subscribe(filter, call.resume, (cursor) => call.cursor(cursor), missed.list());
       // Said before anything is sent, so that a stream which moves before its first event misses none.
       if (call.resume === '') call.cursor(exchange.cursor());
       try {

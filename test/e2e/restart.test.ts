@@ -204,7 +204,8 @@ test('the exit that its shim has given up is heard once, from the daemon (slow: 
 test('a shim that is killed takes its container with it, and nothing of either stays', async (t) => {
   const said = await both(t, async (side) => {
     const image = await side.image();
-    const events = await side.events();
+    // What ended soon after the start of the daemon is told to those who listen soon after it.
+    const events = await side.events(`namespace==${side.namespace}`);
     const pid = await side.running('box');
     const socket = socketOf(side, 'box');
     side.note(`remains: ${remains(side, 'box', socket)}`);
