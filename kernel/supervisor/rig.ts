@@ -74,6 +74,18 @@ export const caller = (inFlight = 1, pauseMs = 2): Fixture => ({
     return { serve: {}, activate() { for (let each = 0; each < ${inFlight}; each++) void loop(); } };`),
 });
 
+/** Counts its calls over generations: one that is lost or done twice shows. */
+export const counting = (toml = ''): Fixture => ({
+  toml: healthToml(toml),
+  code: health(
+    'return { status: ++count };',
+    `activate(state) { count = state?.count ?? 0; }, suspend() { return { count }; },`,
+  ).replace('return {', 'let count = 0; return {'),
+});
+
+/** Of its manifest: its calls may be made again. */
+export const idempotent = '[serves."grpc.health.v1.Health".methods.Check]\nidempotent = true\n';
+
 export interface Rig {
   readonly supervisor: Supervisor;
   readonly transitions: Transition[];
@@ -204,6 +216,21 @@ export function useSupervisor(
     states: (id) => transitions.filter((each) => each.slot === id).map((each) => each.to),
   };
 }
+
+/** Started, with all that it has going. */
+export async function booted(rig: Rig): Promise<Rig> {
+  await rig.supervisor.boot();
+  await rig.supervisor.settled;
+  // So that its build is known and kept.
+  await rig.until(() => rig.supervisor.unit('test.v1.health').build.digest !== undefined);
+  return rig;
+}
+
+/** Resolves when so many more calls have been answered. */
+export const goesOn = async (rig: Rig, calls = 20) => {
+  const before = rig.count('answer');
+  await rig.until(() => rig.count('answer') > before + calls);
+};
 
 function scratch(): string {
   return statSync('/dev/shm', { throwIfNoEntry: false })?.isDirectory() ? '/dev/shm' : tmpdir();
