@@ -30,6 +30,12 @@ export interface RigOptions
   readonly required?: readonly string[];
 }
 
+/** Of tests that run. One that never ends goes with its process, without its teardown. */
+const directories = new Set<string>();
+process.once('exit', () => {
+  for (const dir of directories) rmSync(dir, { recursive: true, force: true });
+});
+
 /** Of these only the first ten thousand are kept. */
 const frequent = new Set(['answer', 'well']);
 
@@ -111,6 +117,7 @@ export function useSupervisor(
 ): Rig {
   t.timeout(300_000);
   const dir = mkdtempSync(join(scratch(), 'troupe-supervisor-'));
+  directories.add(dir);
   const write = (name: string, { toml, code }: Partial<Fixture>) => {
     mkdirSync(join(dir, name), { recursive: true });
     const deadlines = toml?.includes('[deadlines]') === true ? '' : '\n[deadlines]\nstart = "100s"\nstop = "30s"\n';
@@ -195,8 +202,12 @@ export function useSupervisor(
   supervisor.onIncident(note(incidents));
   t.teardown(async () => {
     clearInterval(poll);
-    await supervisor.stop();
-    rmSync(dir, { recursive: true, force: true });
+    try {
+      await supervisor.stop();
+    } finally {
+      rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+      directories.delete(dir);
+    }
   });
   return {
     supervisor,
