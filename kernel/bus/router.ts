@@ -67,6 +67,10 @@ export interface Introducer {
 /** Calls and bytes that may wait for a slot that has no generation. Above it calls fail at once. */
 const waitingCalls = 4096;
 const waitingBytes = 64 * 1024 * 1024;
+/** How long calls wait for those before them to come back from a generation that has let go: it does nothing else by then. One that hangs keeps nobody for longer. */
+const returningMs = 1000;
+/** From one look to the next for those of them that were begun after all. */
+const lookMs = 5;
 
 interface Slot {
   readonly name: string;
@@ -77,6 +81,9 @@ interface Slot {
   failure: Failure | undefined;
   readonly waiting: Set<RoutedCall>;
   bytes: number;
+  /** Calls on the link before that nobody had begun when it was left. They are refused, and were made before all that wait: the line goes on when they are in it. */
+  readonly returning: Set<RoutedCall>;
+  look: NodeJS.Timeout | undefined;
 }
 
 export class Router {
@@ -86,6 +93,7 @@ export class Router {
   readonly #slots = new Map<string, Slot>();
   readonly #watchers: ((routes: Routes) => void)[] = [];
   #routes: Routes = {};
+  #calls = 0;
 
   constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines) {
     this.#introducer = introducer;
@@ -126,7 +134,7 @@ export class Router {
   call(provider: Provider, method: string, request: RouteRequest, sink: RouteSink): RoutedCall {
     const policy = provider.methods[method.slice(method.indexOf('/') + 1)] ?? defaultPolicy;
     const slot = this.#slot(provider.slot);
-    const call = new RoutedCall(this, slot, method, request, policy, sink);
+    const call = new RoutedCall(this, slot, this.#calls++, method, request, policy, sink);
     call.begin();
     return call;
   }
@@ -136,17 +144,18 @@ export class Router {
     const slot = this.#slot(name);
     const link = new CallerLink(name, offer.port, offer.page, this.#scheduler);
     // The link before stays open: calls that run on its generation finish there.
+    this.#leave(slot);
     slot.link = link;
     slot.generation = offer.generation;
     slot.asked = false;
     slot.failure = undefined;
-    this.#release(slot);
+    this.#advance(slot);
   }
 
   /** The slot has no generation and gets none for now (failed, stopped, disabled): those who wait are told. */
   down(name: string, failure: Failure): void {
     const slot = this.#slot(name);
-    slot.link = undefined;
+    this.#leave(slot);
     slot.asked = false;
     slot.failure = failure;
     const waiting = [...slot.waiting];
@@ -162,9 +171,18 @@ export class Router {
     return count;
   }
 
-  /** @internal */
-  linkOf(slot: Slot): CallerLink | undefined {
+  /** @internal The link for a call whose turn it is; otherwise the call is in line. */
+  admit(slot: Slot, call: RoutedCall): CallerLink | undefined {
     if (slot.failure !== undefined) throw slot.failure;
+    const link = this.#linkOf(slot);
+    if (link !== undefined && slot.waiting.size === 0 && slot.returning.size === 0) return link;
+    this.#wait(slot, call);
+    // The last that was waited for may be this one.
+    this.#advance(slot);
+    return undefined;
+  }
+
+  #linkOf(slot: Slot): CallerLink | undefined {
     if (slot.link !== undefined && !slot.link.closed) return slot.link;
     slot.link = undefined;
     if (!slot.asked) {
@@ -175,19 +193,32 @@ export class Router {
     return slot.link;
   }
 
-  /** @internal The generation behind the link takes no more calls; the kernel tells when the next one does. */
-  refused(slot: Slot, link: CallerLink): void {
+  /** @internal The generation behind the link takes no more calls, this one for a start; the kernel tells when the next one does. */
+  refused(slot: Slot, link: CallerLink, call: RoutedCall): void {
+    slot.returning.delete(call);
     if (slot.link === link) {
-      slot.link = undefined;
-      if (!slot.asked) {
-        slot.asked = true;
-        this.#introducer.introduce(slot.name);
-      }
+      this.#leave(slot);
+      this.#linkOf(slot);
     }
   }
 
-  /** @internal */
-  wait(slot: Slot, call: RoutedCall): void {
+  #leave(slot: Slot): void {
+    // All calls of a router's links are its own.
+    for (const call of slot.link?.undispatched ?? []) slot.returning.add(call as RoutedCall);
+    slot.link = undefined;
+    if (slot.returning.size === 0 || slot.look !== undefined) return;
+    const end = performance.now() + returningMs;
+    slot.look = setInterval(() => {
+      const late = performance.now() > end;
+      for (const call of slot.returning) if (late || call.begun) slot.returning.delete(call);
+      if (slot.returning.size > 0) return;
+      clearInterval(slot.look);
+      slot.look = undefined;
+      this.#advance(slot);
+    }, lookMs);
+  }
+
+  #wait(slot: Slot, call: RoutedCall): void {
     if (slot.waiting.size >= waitingCalls || slot.bytes + call.bytes > waitingBytes) {
       throw new Failure(
         'ResourceExhausted',
@@ -198,13 +229,16 @@ export class Router {
     slot.bytes += call.bytes;
   }
 
-  /** @internal */
-  unwait(slot: Slot, call: RoutedCall): void {
+  /** @internal Nobody waits for the call any more. */
+  settled(slot: Slot, call: RoutedCall): void {
     if (slot.waiting.delete(call)) slot.bytes -= call.bytes;
+    if (slot.returning.delete(call)) this.#advance(slot);
   }
 
-  #release(slot: Slot): void {
-    const waiting = [...slot.waiting];
+  /** Sends what waits, in the order in which it was made, if there is where to and nothing before it is still to come back. */
+  #advance(slot: Slot): void {
+    if (slot.returning.size > 0 || slot.waiting.size === 0 || slot.link === undefined) return;
+    const waiting = [...slot.waiting].sort((one, other) => one.number - other.number);
     slot.waiting.clear();
     slot.bytes = 0;
     for (const call of waiting) call.begin();
@@ -213,7 +247,17 @@ export class Router {
   #slot(name: string): Slot {
     let slot = this.#slots.get(name);
     if (slot === undefined) {
-      slot = { name, link: undefined, generation: 0, asked: false, failure: undefined, waiting: new Set(), bytes: 0 };
+      slot = {
+        name,
+        link: undefined,
+        generation: 0,
+        asked: false,
+        failure: undefined,
+        waiting: new Set(),
+        bytes: 0,
+        returning: new Set(),
+        look: undefined,
+      };
       this.#slots.set(name, slot);
     }
     return slot;
@@ -238,6 +282,8 @@ export interface RouteSink {
 
 /** A call with its place in line: it survives the death of a generation that had not begun on it, and a reload of one that streams `migrate`. */
 export class RoutedCall implements CallSink, Expiring {
+  /** In the order in which its router's calls were made. */
+  readonly number: number;
   readonly #router: Router;
   readonly #slot: Slot;
   readonly #method: string;
@@ -259,6 +305,7 @@ export class RoutedCall implements CallSink, Expiring {
   constructor(
     router: Router,
     slot: Slot,
+    number: number,
     method: string,
     request: RouteRequest,
     policy: MethodPolicy,
@@ -266,6 +313,7 @@ export class RoutedCall implements CallSink, Expiring {
   ) {
     this.#router = router;
     this.#slot = slot;
+    this.number = number;
     this.#method = method;
     this.#policy = policy;
     this.#sink = sink;
@@ -278,6 +326,11 @@ export class RoutedCall implements CallSink, Expiring {
     if (this.#deadline !== 0) router.deadlines.add(this, this.#deadline);
   }
 
+  /** By the generation that it was sent to last. */
+  get begun(): boolean {
+    return this.#open?.dispatched ?? false;
+  }
+
   get bytes(): number {
     return this.#request.payload?.byteLength ?? 0;
   }
@@ -286,12 +339,8 @@ export class RoutedCall implements CallSink, Expiring {
   begin(): void {
     if (this.#done) return;
     try {
-      const link = this.#router.linkOf(this.#slot);
-      if (link === undefined) {
-        this.#router.wait(this.#slot, this);
-        return;
-      }
-      this.#dispatch(link);
+      const link = this.#router.admit(this.#slot, this);
+      if (link !== undefined) this.#dispatch(link);
     } catch (error) {
       this.give(Failure.from(error));
     }
@@ -390,7 +439,7 @@ export class RoutedCall implements CallSink, Expiring {
 
   undispatched(): void {
     this.#open = undefined;
-    if (this.#link !== undefined) this.#router.refused(this.#slot, this.#link);
+    if (this.#link !== undefined) this.#router.refused(this.#slot, this.#link, this);
     this.begin();
   }
 
@@ -410,7 +459,7 @@ export class RoutedCall implements CallSink, Expiring {
 
   #settle(): void {
     this.#done = true;
-    this.#router.unwait(this.#slot, this);
+    this.#router.settled(this.#slot, this);
     if (this.#deadline !== 0) this.#router.deadlines.delete(this, this.#deadline);
   }
 }
