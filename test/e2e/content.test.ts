@@ -153,7 +153,7 @@ test.serial('labels and edit', async (t) => {
     ctr content label ${zero} k=v
     ctr content label nonsense k=v
     ctr content label
-    ctr content label ${hello} k=$LONG > /dev/null; ctr content ls | wc -c
+    ctr content label ${hello} k=$LONG > /dev/null; ctr content ls | grep -o 'k=x*' | wc -c
     ctr content label ${hello} k=$LONGER
     ctr content label ${hello} k=
     ctr content ls
@@ -226,7 +226,8 @@ rootTest.serial('prune references', async (t) => {
     t,
     `
     ctr images import $DIR/oci.tar
-    ctr content prune references --dry 2>&1 | sort
+    # Lines come in the order of a map, and a second may begin between two.
+    ctr content prune references --dry 2>&1 | sed 's/^time="[^"]*" //' | sort
     ctr content ls
     ctr content prune references
     ctr content ls
