@@ -12,9 +12,9 @@ const meta: CallMeta = { from: 'test', namespace: 'ns', lease: '', deadline: 0, 
 const provider: Provider = { slot: 'a', name: '', public: true, methods: {}, shapes: [] };
 
 /** A router, and generations of what it calls, each of which keeps the calls that it is handed until the test says more. */
-function setUp(t: ExecutionContext) {
+function setUp(t: ExecutionContext, returningMs = 60_000) {
   const asked: string[] = [];
-  const router = new Router({ introduce: (slot) => asked.push(slot) }, new Scheduler(), new Deadlines());
+  const router = new Router({ introduce: (slot) => asked.push(slot) }, new Scheduler(), new Deadlines(), returningMs);
   const ended: string[] = [];
   const call = (method: string) =>
     router.call(
@@ -95,13 +95,13 @@ test('B29 one that is refused later than others, and than newer ones were made, 
   t.deepEqual(next.methods(), ['1', '2', '3', '4']);
 });
 
-for (const [how, settle] of [
-  ['was begun after all', (each: IncomingCall) => each.dispatch()],
-  ['is answered', (each: IncomingCall) => each.reply(new Uint8Array())],
-  ['is never heard of again', () => {}],
+for (const [how, settle, returningMs] of [
+  ['was begun after all', (each: IncomingCall) => each.dispatch(), 60_000],
+  ['is answered', (each: IncomingCall) => each.reply(new Uint8Array()), 60_000],
+  ['is never heard of again', () => {}, 50],
 ] as const) {
   test(`a call on the old link that ${how} holds the others up no longer`, async (t) => {
-    const { call, generation } = setUp(t);
+    const { call, generation } = setUp(t, returningMs);
     const [old, next] = [generation(1), generation(2)];
     old.serve();
     call('old');

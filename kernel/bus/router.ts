@@ -68,7 +68,7 @@ export interface Introducer {
 const waitingCalls = 4096;
 const waitingBytes = 64 * 1024 * 1024;
 /** How long calls wait for those before them to come back from a generation that has let go: it does nothing else by then. One that hangs keeps nobody for longer. */
-const returningMs = 1000;
+const defaultReturningMs = 1000;
 /** From one look to the next for those of them that were begun after all. */
 const lookMs = 5;
 
@@ -94,9 +94,11 @@ export class Router {
   readonly #watchers: ((routes: Routes) => void)[] = [];
   #routes: Routes = {};
   #calls = 0;
+  readonly #returningMs: number;
 
-  constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines) {
+  constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines, returningMs = defaultReturningMs) {
     this.#introducer = introducer;
+    this.#returningMs = returningMs;
     this.#scheduler = scheduler;
     this.deadlines = deadlines;
   }
@@ -207,7 +209,7 @@ export class Router {
     for (const call of slot.link?.undispatched ?? []) slot.returning.add(call as RoutedCall);
     slot.link = undefined;
     if (slot.returning.size === 0 || slot.look !== undefined) return;
-    const end = performance.now() + returningMs;
+    const end = performance.now() + this.#returningMs;
     slot.look = setInterval(() => {
       const late = performance.now() > end;
       for (const call of slot.returning) if (late || call.begun) slot.returning.delete(call);
