@@ -36,6 +36,9 @@ export class BenchRegistry {
         if (line.includes('response completed'))
           this.sent += Number(/http\.response\.written=(\d+)/.exec(line)?.[1] ?? 0);
       });
+    }).catch((error) => {
+      rmSync(this.#dir, { recursive: true, force: true });
+      throw error;
     });
     return this;
   }

@@ -22,8 +22,8 @@ const crowd = 20;
 type Figures = Map<string, { ours: Timed[]; peer: Timed[] }>;
 
 export async function bench(rounds: number, options: BenchOptions): Promise<Report> {
-  const dir = options.images ?? mkdtempSync(join(tmpdir(), 'troupe-bench-images-'));
   const registry = await new BenchRegistry().start();
+  const dir = options.images ?? mkdtempSync(join(tmpdir(), 'troupe-bench-images-'));
   const rows: Row[] = [];
   const notes: string[] = [];
   const before = loadavg()[0]!.toFixed(1);

@@ -38,6 +38,11 @@ export class CallerLink extends LinkEnd {
     return this.#pending.size;
   }
 
+  /** Sinks of the calls that nobody has begun. */
+  get undispatched(): CallSink[] {
+    return [...this.#pending.values()].filter((call) => !call.dispatched).map(({ sink }) => sink);
+  }
+
   open(
     method: string,
     meta: CallMeta,

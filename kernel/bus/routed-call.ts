@@ -28,6 +28,7 @@ export interface RouteSink {
 }
 
 export class RoutedCall implements CallSink, Expiring, Waiting {
+  readonly number: number;
   readonly #slot: Slot;
   readonly #deadlines: Deadlines;
   readonly #method: string;
@@ -48,6 +49,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
 
   constructor(
     slot: Slot,
+    number: number,
     deadlines: Deadlines,
     method: string,
     request: RouteRequest,
@@ -55,6 +57,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
     sink: RouteSink,
   ) {
     this.#slot = slot;
+    this.number = number;
     this.#deadlines = deadlines;
     this.#method = method;
     this.#policy = policy;
@@ -68,6 +71,10 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
     if (this.#deadline !== 0) deadlines.add(this, this.#deadline);
   }
 
+  get begun(): boolean {
+    return this.#open?.dispatched ?? false;
+  }
+
   get bytes(): number {
     return this.#request.payload?.byteLength ?? 0;
   }
@@ -76,12 +83,8 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
   begin(): void {
     if (this.#done) return;
     try {
-      const link = this.#slot.reach();
-      if (link === undefined) {
-        this.#slot.wait(this);
-        return;
-      }
-      this.#dispatch(link);
+      const link = this.#slot.admit(this);
+      if (link !== undefined) this.#dispatch(link);
     } catch (error) {
       this.give(Failure.from(error));
     }
@@ -180,7 +183,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
 
   undispatched(): void {
     this.#open = undefined;
-    if (this.#link !== undefined) this.#slot.refused(this.#link);
+    if (this.#link !== undefined) this.#slot.refused(this.#link, this);
     this.begin();
   }
 
@@ -200,7 +203,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
 
   #settle(): void {
     this.#done = true;
-    this.#slot.unwait(this);
+    this.#slot.settled(this);
     if (this.#deadline !== 0) this.#deadlines.delete(this, this.#deadline);
   }
 }

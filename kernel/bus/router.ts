@@ -22,9 +22,13 @@ export class Router {
   readonly #slots = new Map<string, Slot>();
   readonly #watchers: ((routes: Routes) => void)[] = [];
   #routes: Routes = {};
+  #calls = 0;
+  readonly #returningMs: number | undefined;
 
-  constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines) {
+  /** @param returningMs for tests: how long a call waits for those before it that no generation has begun */
+  constructor(introducer: Introducer, scheduler: Scheduler, deadlines: Deadlines, returningMs?: number) {
     this.#introducer = introducer;
+    this.#returningMs = returningMs;
     this.#scheduler = scheduler;
     this.#deadlines = deadlines;
   }
@@ -61,7 +65,15 @@ export class Router {
 
   call(provider: Provider, method: string, request: RouteRequest, sink: RouteSink): RoutedCall {
     const policy = provider.methods[method.slice(method.indexOf('/') + 1)] ?? defaultPolicy;
-    const call = new RoutedCall(this.#slot(provider.slot), this.#deadlines, method, request, policy, sink);
+    const call = new RoutedCall(
+      this.#slot(provider.slot),
+      this.#calls++,
+      this.#deadlines,
+      method,
+      request,
+      policy,
+      sink,
+    );
     call.begin();
     return call;
   }
@@ -86,7 +98,7 @@ export class Router {
   #slot(name: string): Slot {
     let slot = this.#slots.get(name);
     if (slot === undefined) {
-      slot = new Slot(name, this.#introducer);
+      slot = new Slot(name, this.#introducer, this.#returningMs);
       this.#slots.set(name, slot);
     }
     return slot;

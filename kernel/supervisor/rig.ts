@@ -31,6 +31,12 @@ export interface RigOptions
   readonly required?: readonly string[];
 }
 
+/** Of tests that run. One that never ends goes with its process, without its teardown. */
+const directories = new Set<string>();
+process.once('exit', () => {
+  for (const dir of directories) rmSync(dir, { recursive: true, force: true });
+});
+
 /** Of these only the first ten thousand are kept. */
 const frequent = new Set(['answer', 'well']);
 
@@ -75,6 +81,18 @@ export const caller = (inFlight = 1, pauseMs = 2): Fixture => ({
     return { serve: {}, activate() { for (let each = 0; each < ${inFlight}; each++) void loop(); } };`),
 });
 
+/** Counts its calls over generations: one that is lost or done twice shows. */
+export const counting = (toml = ''): Fixture => ({
+  toml: healthToml(toml),
+  code: health(
+    'return { status: ++count };',
+    `activate(state) { count = state?.count ?? 0; }, suspend() { return { count }; },`,
+  ).replace('return {', 'let count = 0; return {'),
+});
+
+/** Of its manifest: its calls may be made again. */
+export const idempotent = '[serves."grpc.health.v1.Health".methods.Check]\nidempotent = true\n';
+
 export interface Rig {
   readonly supervisor: Supervisor;
   readonly transitions: Transition[];
@@ -100,6 +118,7 @@ export function useSupervisor(
 ): Rig {
   t.timeout(300_000);
   const dir = mkdtempSync(join(scratch(), 'troupe-supervisor-'));
+  directories.add(dir);
   const write = (name: string, { toml, code }: Partial<Fixture>) => {
     mkdirSync(join(dir, name), { recursive: true });
     const deadlines = toml?.includes('[deadlines]') === true ? '' : '\n[deadlines]\nstart = "100s"\nstop = "30s"\n';
@@ -184,8 +203,12 @@ export function useSupervisor(
   supervisor.onIncident(note(incidents));
   t.teardown(async () => {
     clearInterval(poll);
-    await supervisor.stop();
-    rmSync(dir, { recursive: true, force: true });
+    try {
+      await supervisor.stop();
+    } finally {
+      rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+      directories.delete(dir);
+    }
   });
   return {
     supervisor,
@@ -205,6 +228,21 @@ export function useSupervisor(
     states: (id) => transitions.filter((each) => each.slot === id).map((each) => each.to),
   };
 }
+
+/** Started, with all that it has going. */
+export async function booted(rig: Rig): Promise<Rig> {
+  await rig.supervisor.boot();
+  await rig.supervisor.settled;
+  // So that its build is known and kept.
+  await rig.until(() => rig.supervisor.unit('test.v1.health').build.digest !== undefined);
+  return rig;
+}
+
+/** Resolves when so many more calls have been answered. */
+export const goesOn = async (rig: Rig, calls = 20) => {
+  const before = rig.count('answer');
+  await rig.until(() => rig.count('answer') > before + calls);
+};
 
 function scratch(): string {
   return statSync('/dev/shm', { throwIfNoEntry: false })?.isDirectory() ? '/dev/shm' : tmpdir();

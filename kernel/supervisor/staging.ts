@@ -8,6 +8,8 @@ export class Staging {
   readonly #log: (message: string, fields: Record<string, unknown>) => void;
   /** One after the other: nobody waits for it, and what starts meanwhile should not have to share the disk. */
   #turn: Promise<void>;
+  #running: Promise<void> = Promise.resolve();
+  #stopped = false;
 
   /** @param settled nothing is copied before: the daemon's start comes first */
   constructor(builds: Builds, settled: Promise<void>, log: (message: string, fields: Record<string, unknown>) => void) {
@@ -18,13 +20,21 @@ export class Staging {
 
   staged(unit: Unit, generation: Generation): Promise<void> {
     this.#turn = this.#turn.then(async () => {
+      if (this.#stopped) return;
       try {
-        await this.#stage(unit, generation);
+        this.#running = this.#stage(unit, generation);
+        await this.#running;
       } catch (error) {
         this.#log('no copy of a build', { plugin: unit.id, error: messageOf(error) });
       }
     });
     return this.#turn;
+  }
+
+  /** After it nothing is written: who stops may take the directory away. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#running.catch(() => {});
   }
 
   /** The build, to be started from its copy when its folder holds something else by now. */

@@ -217,6 +217,7 @@ export class Supervisor {
     await Promise.all([...this.#threads.all].map((handle) => handle.terminate('the daemon stops')));
     this.#children.stop();
     this.#stopBeat();
+    await this.#staging.stop();
   }
 
   #makeWorld(): UnitWorld {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
@@ -28,9 +28,10 @@ function add(daemon: InProcess): Promise<Running> {
   return daemon.add(snapshots, { id, prefix: 'snapshots' });
 }
 
-/** Resolves when `condition` holds; looks again after every commit, and now and then for what happens without one. */
+/** Resolves when `condition` holds; looks again after every commit, and now and then for what happens without one. @throws after a minute without it */
 async function until(daemon: InProcess, condition: () => boolean): Promise<void> {
-  while (!condition()) {
+  for (const end = performance.now() + 60_000; !condition(); ) {
+    if (performance.now() > end) throw new Error(`never: ${condition}`);
     await new Promise<void>((resolve) => {
       const timer = setTimeout(done, 20);
       const off = daemon.records.engine.onBatch(done);
@@ -176,10 +177,27 @@ test('after a crash records and directories are brought together', async (t) => 
   plugin.crash();
   await plugin.stop();
   await add(daemon);
-  await until(daemon, () => onDisk().join() === '1,2');
-  t.true(existsSync(join(daemon.root, nativeId, 'snapshots/2')));
+  const recorded = () =>
+    daemon.records.rows<{ id: number; key: string }>('SELECT id, key FROM snapshots_snapshot ORDER BY id');
+  await until(
+    daemon,
+    () =>
+      onDisk().join() ===
+      recorded()
+        .map(({ id }) => id)
+        .join(),
+  );
   await until(daemon, () => daemon.records.rows('records_trash').length === 0);
-  t.pass();
+  t.deepEqual(onDisk(), ['1', '2']);
+  t.deepEqual(recorded(), [
+    { id: 1, key: 'a' },
+    { id: 2, key: 'b' },
+  ]);
+  // The directory that was lost can be worked in again, and nothing that was to go stands in the way of what comes.
+  const { mounts } = await client.mounts({ ...native1, key: 'b' });
+  t.deepEqual(readdirSync(mounts[0]!.source), []);
+  await client.prepare({ ...native1, key: 'next', labels: root });
+  t.is(onDisk().length, 3);
 });
 
 test('a committed snapshot whose directory is lost is told, not built upon, and made anew', async (t) => {

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { definitionFromFile } from '../../kernel/sdk/proto-file.ts';
+import { eventually } from '../helpers/eventually.ts';
 import { Daemon, useDaemon } from '../helpers/daemon.ts';
 import { useScratch } from '../helpers/scratch.ts';
 import { plugins, trouped, useClient } from '../helpers/trouped.ts';
@@ -67,8 +68,9 @@ test('B21 a plan first, then all of it: configured live, started, stopped, and n
     return stdout;
   };
   let done = false;
+  let calls = 0;
   const calling = (async () => {
-    for (let times = 1; !done; times++) t.is((await client.hello({ name: 'Ana' })).times, times);
+    for (; !done; calls++) t.is((await client.hello({ name: 'Ana' })).times, calls + 1);
   })();
 
   t.is(await reload(), 'nothing has changed\n');
@@ -103,12 +105,13 @@ test('B21 a plan first, then all of it: configured live, started, stopped, and n
   // And back, by the signal.
   write(text);
   process.kill(daemon.pid, 'SIGHUP');
-  while ((await kernel.list({ ids: [] })).plugins.some(({ id, state }) => id.endsWith('native') && state !== 'ready'))
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  while ((await client.hello({ name: 'Bo' })).text !== 'Hello, Bo')
-    await new Promise((resolve) => setTimeout(resolve, 50));
+  const isBack = async () =>
+    (await kernel.list({ ids: [] })).plugins.some(({ id, state }) => id.endsWith('native') && state === 'ready');
+  await eventually(t, 'what was stopped is back', isBack);
+  await eventually(t, 'what was configured is', async () => (await client.hello({ name: 'Bo' })).text === 'Hello, Bo');
   done = true;
   await calling;
+  t.true(calls > 10, `${calls} calls`);
 });
 
 test('B21 what is wrong, or takes a restart, is refused with its place, and nothing is touched', async (t) => {
@@ -242,9 +245,8 @@ test('B22 with --watch a plugin is reloaded when a file of it changes, and one t
     daemon,
     definitionFromFile('example.hello.v1.Hello', join(dir, 'hello.proto')),
   ) as never as Hello;
-  const told = async (pattern: RegExp): Promise<void> => {
-    while (!daemon.log.some((line) => pattern.test(line))) await new Promise((resolve) => setTimeout(resolve, 20));
-  };
+  const told = (pattern: RegExp) => eventually(t, `${pattern}`, () => daemon.log.some((line) => pattern.test(line)));
+  const greets = (text: string) => eventually(t, text, async () => (await client.hello({ name: 'Ana' })).text === text);
   await told(/plugins are reloaded when their files change/);
   const file = join(dir, 'index.ts');
   const code = readFileSync(file, 'utf8');
@@ -252,15 +254,13 @@ test('B22 with --watch a plugin is reloaded when a file of it changes, and one t
   // A recursive watcher of Node begins a little after it says so: the file is written until it was seen.
   const writing = setInterval(() => writeFileSync(file, code.replace(', $', ', dear $')), 500);
   t.teardown(() => clearInterval(writing));
-  while ((await client.hello({ name: 'Ana' })).text !== 'Hello, dear Ana')
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await greets('Hello, dear Ana');
   clearInterval(writing);
   writeFileSync(file, `${code}const x = (;\n`);
   await told(/level=error msg="plugin changed on disk" .*outcome=kept .*index\.ts:\d+/);
   t.is((await client.hello({ name: 'Ana' })).text, 'Hello, dear Ana');
   writeFileSync(file, code);
-  while ((await client.hello({ name: 'Ana' })).text !== 'Hello, Ana')
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await greets('Hello, Ana');
   t.is((await plugins(daemon)).find(({ id }) => id === hello)!.restarts, 0);
 });
 
@@ -271,12 +271,16 @@ test('SIGHUP ends the daemon at no moment of its start', async (t) => {
     await daemon.stop();
   });
   const starting = daemon.start();
+  let sent = 0;
   // From when the launcher has spoken for it: before, the process is not ours yet.
   const sending = setInterval(() => {
     const [, ignored] = /^SigIgn:\s*(\w+)$/m.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')) ?? [];
     const [, caught] = /^SigCgt:\s*(\w+)$/m.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')) ?? [];
-    if (((BigInt(`0x${ignored}`) | BigInt(`0x${caught}`)) & 1n) === 1n) process.kill(daemon.pid, 'SIGHUP');
+    if (((BigInt(`0x${ignored}`) | BigInt(`0x${caught}`)) & 1n) === 0n) return;
+    process.kill(daemon.pid, 'SIGHUP');
+    sent += 1;
   }, 5);
   await starting.finally(() => clearInterval(sending));
+  t.true(sent > 3, `${sent} signals`);
   t.is((await trouped(daemon, 'config', 'reload')).stdout, 'nothing has changed\n');
 });

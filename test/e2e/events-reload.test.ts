@@ -5,6 +5,7 @@ import { EventsDefinition } from 'troupe/proto/containerd/services/events/v1/eve
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
 import { KernelDefinition } from 'troupe/proto/troupe/kernel/v1/kernel.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
+import { eventually } from '../helpers/eventually.ts';
 import { useDaemon } from '../helpers/daemon.ts';
 
 const exchange = 'io.containerd.event.v1.exchange';
@@ -67,9 +68,11 @@ test('B14 a subscription lives through reloads', async (t) => {
     }
   })();
   for (const id of reloaded) {
+    const before = [numbers.length, prepared] as const;
     const { outcome, reason } = await kernel.reload({ id, force: true });
     t.is(outcome, 'reloaded', reason);
-    await sleep(100);
+    // Under each generation there is something to be lost.
+    await eventually(t, `both go on after ${id}`, () => numbers.length > before[0] + 5 && prepared > before[1] + 1);
   }
   done = true;
   await Promise.all([publishing, preparing]);

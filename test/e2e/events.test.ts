@@ -7,6 +7,8 @@ const { test, both, ours } = usePair();
 const told = (lines: readonly string[], namespace: string): string[] =>
   lines.filter((line) => !line.includes(' /namespaces/') && line.includes(` ${namespace} `));
 
+const topicsOf = (said: string): string[] => [...said.matchAll(/ (\/\S+) \{/g)].map(([, topic]) => topic!);
+
 test('the life of a container, in order', async (t) => {
   const said = await both(t, async (side) => {
     const image = await side.image();
@@ -31,8 +33,7 @@ test('the life of a container, in order', async (t) => {
     await events.until(/\/containers\/delete/);
     for (const line of told(events.lines, side.namespace)) side.note(line);
   });
-  const topics = [...said.matchAll(/ (\/\S+) \{/g)].map(([, topic]) => topic);
-  t.deepEqual(topics, [
+  t.deepEqual(topicsOf(said), [
     '/snapshot/prepare',
     '/containers/create',
     '/tasks/create',
@@ -75,7 +76,7 @@ test('a run to its end: create before start before exit before delete, each once
 });
 
 test('images and snapshots', async (t) => {
-  await both(t, async (side) => {
+  const said = await both(t, async (side) => {
     const events = await side.events();
     const image = await side.image();
     await side.must(['images', 'label', image, 'a=b']);
@@ -89,7 +90,19 @@ test('images and snapshots', async (t) => {
     for (const line of lines.filter((each) => !each.includes('/snapshot/remove')))
       side.note(line.replace(/extract-\S+/g, 'EXTRACT'));
   });
-  t.pass();
+  t.deepEqual(topicsOf(said), [
+    '/images/create',
+    ...['/snapshot/prepare', '/snapshot/commit'],
+    ...['/snapshot/prepare', '/snapshot/commit'],
+    '/images/update',
+    '/images/create',
+    '/snapshot/prepare',
+    '/containers/create',
+    '/containers/delete',
+    '/images/delete',
+    '/images/delete',
+  ]);
+  t.regex(said, /\/images\/update \{"name":"docker.io\/library\/box:1","labels":\{"a":"b"\}\}\n/);
 });
 
 test('filters', async (t) => {

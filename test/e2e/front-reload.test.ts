@@ -86,6 +86,7 @@ test('B20 the front is reloaded under calls, an upload and a subscription: none 
   await Promise.all([...lanes, connecting]);
   next = { ...next, promise: Promise.resolve() };
   t.deepEqual(failed, []);
+  t.true(codes.length > 1, 'new connections were made all the while');
   t.deepEqual(
     codes.filter((code) => code !== 0),
     [],

@@ -183,10 +183,10 @@ rootTest('a proxy that hangs keeps its own callers, until their time is up, and 
   t.is((await daemon.ctr(['plugins', 'ls'])).code, 0);
   t.regex(await hanging, new RegExp(`proxy plugin "far" at ${address}: .*: deadline exceeded`));
   // A client's own deadline holds when it is sooner.
-  const soon = await t.throwsAsync(
-    api.prepare({ snapshotter: 'far', key: 'two', parent: '', labels: {} }, { timeoutMs: 100 }),
-  );
-  t.regex(soon.message, /deadline/i);
+  await t.throwsAsync(api.prepare({ snapshotter: 'far', key: 'two', parent: '', labels: {} }, { timeoutMs: 100 }), {
+    code: 'DeadlineExceeded',
+    message: /^(?!proxy plugin)/,
+  });
 });
 
 rootTest('what a proxy that hangs is to remove does not keep others from theirs', async (t) => {

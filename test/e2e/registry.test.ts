@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type Transcripts, useBoth } from '../helpers/both.ts';
 import { imageLayout, upperLayer, writeDockerArchive, writeOciArchive } from '../helpers/image.ts';
-import { lacking, rootTest } from '../helpers/privilege.ts';
+import { lacking, type Need, needing } from '../helpers/privilege.ts';
 import { Registry } from '../helpers/registry.ts';
 
 const both = useBoth(test);
@@ -13,10 +13,8 @@ const registries: Record<'ours' | 'theirs', Registry> = {
   theirs: new Registry(join(both.fixtures, '..', 'registry-theirs')),
 };
 
-const installed = Registry.available();
-const registryTest: typeof rootTest.serial = installed
-  ? rootTest.serial
-  : (title, implementation) => test.serial.skip(`${title} (needs docker-registry)`, implementation as never);
+const needs: readonly Need[] = ['root', 'mount', 'program docker-registry'];
+const registryTest = needing(...needs).serial;
 
 function baseLayer(dir: string): void {
   for (const name of ['etc', 'tmp', 'bin']) mkdirSync(join(dir, name));
@@ -28,7 +26,7 @@ const one = imageLayout({ layers });
 const many = imageLayout({ layers, platforms: ['linux/amd64', 'linux/arm64', 'linux/s390x'] });
 
 test.before(async () => {
-  if (!installed || lacking('root', 'mount') !== undefined) return;
+  if (lacking(...needs) !== undefined) return;
   await Promise.all([registries.ours.start(), registries.theirs.start()]);
   writeOciArchive(join(both.fixtures, 'one.tar'), one, 'example.test/one:1');
   writeOciArchive(join(both.fixtures, 'many.tar'), many, 'example.test/many:1');

@@ -15,9 +15,10 @@ const { test, both, ours } = usePair('[timeouts]\n"io.containerd.timeout.shim.cl
 
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}/ns/pid`);
 
-/** Resolves when `condition` holds; nothing tells when that is. */
+/** Resolves when `condition` holds; nothing tells when that is. @throws after a minute without it */
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(10);
+  for (const end = performance.now() + 60_000; !condition(); await sleep(10))
+    if (performance.now() > end) throw new Error(`never: ${condition}`);
 }
 
 /** Takes a process away, and sees that it went. */

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import type { Failure } from 'troupe/plugin';
 import { TransferDefinition } from 'troupe/proto/containerd/services/transfer/v1/transfer.ts';
 import { ImageExportStream, ImageImportStream } from 'troupe/proto/containerd/types/transfer/archive.ts';
@@ -13,7 +13,7 @@ import { run } from '../helpers/command.ts';
 import { type Daemon, useDaemon } from '../helpers/daemon.ts';
 import { imageLayout, sha256 as digestOf, writeDockerArchive, writeOciArchive } from '../helpers/image.ts';
 import { layoutOf } from '../helpers/layout.ts';
-import { rootTest } from '../helpers/privilege.ts';
+import { needing, rootTest } from '../helpers/privilege.ts';
 import { Registry } from '../helpers/registry.ts';
 import { useScratch } from '../helpers/scratch.ts';
 import { OpenedStream, pack, registryEnd, storeEnd, transfer } from '../helpers/transfer.ts';
@@ -375,33 +375,32 @@ rootTest.serial('tag, and echo of a stream', async (t) => {
   to.close();
 });
 
-const registryTest: typeof rootTest.serial = Registry.available()
-  ? rootTest.serial
-  : (title, implementation) => test.serial.skip(`${title} (needs docker-registry)`, implementation as never);
+needing('root', 'mount', 'program docker-registry').serial(
+  'push, push again, mount from another repository, and pull it back with ctr',
+  async (t) => {
+    const rig = await useRig(t);
+    const registry = await new Registry(join(rig.dir, 'registry')).start();
+    t.teardown(() => registry.stop());
+    const file = join(rig.dir, 'one.tar');
+    writeOciArchive(file, image, 'example.test/one:1');
+    await importBytes(rig, readFileSync(file), { extraReferences: byAnnotation });
+    const push = (repository: string, name = 'example.test/one:1') =>
+      transfer(rig.client, storeEnd({ name }), registryEnd(`${registry.host}/${repository}:1`), {});
+    const layer = `layer-${image.layers[0]!.descriptor.digest}`;
+    const last = (seen: Awaited<ReturnType<typeof push>>, name: string) =>
+      seen.findLast((each) => each.name === name)?.event;
+    t.is(last(await push('app/one'), layer), 'complete');
+    t.is(last(await push('app/one'), layer), 'already exists');
 
-registryTest('push, push again, mount from another repository, and pull it back with ctr', async (t) => {
-  const rig = await useRig(t);
-  const registry = await new Registry(join(rig.dir, 'registry')).start();
-  t.teardown(() => registry.stop());
-  const file = join(rig.dir, 'one.tar');
-  writeOciArchive(file, image, 'example.test/one:1');
-  await importBytes(rig, readFileSync(file), { extraReferences: byAnnotation });
-  const push = (repository: string, name = 'example.test/one:1') =>
-    transfer(rig.client, storeEnd({ name }), registryEnd(`${registry.host}/${repository}:1`), {});
-  const layer = `layer-${image.layers[0]!.descriptor.digest}`;
-  const last = (seen: Awaited<ReturnType<typeof push>>, name: string) =>
-    seen.findLast((each) => each.name === name)?.event;
-  t.is(last(await push('app/one'), layer), 'complete');
-  t.is(last(await push('app/one'), layer), 'already exists');
-
-  const name = `${registry.host}/app/one:1`;
-  const { code, stderr } = await rig.daemon.ctr(['images', 'pull', '--plain-http', name], { namespace: 'theirs' });
-  t.is(code, 0, stderr);
-  await transfer(rig.client, registryEnd(name), storeEnd({ name }), {});
-  const before = registry.log.length;
-  t.is(last(await push('app/two', name), layer), 'already exists');
-  t.false(
-    registry.log.slice(before).some((line) => /PATCH|PUT .*blobs/.test(line)),
-    'nothing was uploaded',
-  );
-});
+    const name = `${registry.host}/app/one:1`;
+    const { code, stderr } = await rig.daemon.ctr(['images', 'pull', '--plain-http', name], { namespace: 'theirs' });
+    t.is(code, 0, stderr);
+    await transfer(rig.client, registryEnd(name), storeEnd({ name }), {});
+    const before = registry.log.length;
+    t.is(last(await push('app/two', name), layer), 'already exists');
+    t.false(
+      registry.log.slice(before).some((line) => /PATCH|PUT .*blobs/.test(line)),
+      'nothing was uploaded',
+    );
+  },
+);

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
+import { eventually } from '../helpers/eventually.ts';
 import { run } from '../helpers/command.ts';
 import { type Daemon, useDaemon } from '../helpers/daemon.ts';
 import { type HostileRegistry, useHostile } from '../helpers/hostile-registry.ts';
@@ -44,12 +45,13 @@ async function pull(daemon: Daemon, registry: HostileRegistry): Promise<string[]
 async function arrived(t: ExecutionContext, daemon: Daemon): Promise<bigint> {
   const client = new GrpcClient(daemon.address);
   t.teardown(() => client.close());
-  for (;;) {
+  let offset = 0n;
+  await eventually(t, 'some of the layer is there', async () => {
     const { statuses } = await typedClient(client, ContentDefinition).listStatuses({ filters: [] }, { namespace });
-    const offset = statuses.find(({ ref }) => ref === `layer-${layer.digest}`)?.offset ?? 0n;
-    if (offset > 0n) return offset;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+    offset = statuses.find(({ ref }) => ref === `layer-${layer.digest}`)?.offset ?? 0n;
+    return offset > 0n;
+  });
+  return offset;
 }
 
 rootTest.serial('kill -9 in the middle of a layer: the next pull goes on where the file ends', async (t) => {

@@ -1,18 +1,15 @@
 /** Transfer in a real daemon with a real registry beside it: what is pulled is what ctr would have pulled, and what it can use. */
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { GrpcClient } from '../../kernel/front/client.ts';
 import { type Daemon, useDaemon } from '../helpers/daemon.ts';
 import { imageLayout, writeOciArchive } from '../helpers/image.ts';
-import { rootTest } from '../helpers/privilege.ts';
+import { needing } from '../helpers/privilege.ts';
 import { Registry } from '../helpers/registry.ts';
 import { useScratch } from '../helpers/scratch.ts';
 import { registryEnd, storeEnd, transfer } from '../helpers/transfer.ts';
 
-const registryTest: typeof rootTest = Registry.available()
-  ? rootTest
-  : (((title: string, implementation: never) =>
-      test.skip(`${title} (needs docker-registry)`, implementation)) as never);
+const registryTest = needing('root', 'mount', 'program docker-registry');
 
 const host = { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64', variant: '' };
 const other = host.architecture === 'arm64' ? 'linux/amd64' : 'linux/arm64';

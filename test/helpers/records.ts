@@ -43,14 +43,18 @@ export function openTestRecords(
   options: Partial<EngineOptions>,
   ...nouns: (string | MigrationFolder)[]
 ): TestRecords {
-  const directory = mkdtempSync(join(scratch(), 'troupe-records-'));
-  const path = options.path ?? join(directory, 'records.db');
+  // Whoever names the file has a place for it; a process that is killed could not take one away.
+  const directory = options.path === undefined ? mkdtempSync(join(scratch(), 'troupe-records-')) : undefined;
+  const path = options.path ?? join(directory!, 'records.db');
   const engine = new Engine({ path, ...options });
   const readers: OpenRecords[] = [];
   t.teardown(() => {
-    for (const reader of readers) reader.close();
-    engine.close();
-    rmSync(directory, { recursive: true, force: true });
+    try {
+      for (const reader of readers) reader.close();
+      engine.close();
+    } finally {
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+    }
   });
   migrate(engine.database, [folderOf('records'), ...nouns.map(folderOf)]);
   engine.ready();

@@ -1,5 +1,5 @@
 /** A registry on loopback that keeps what it is given in memory: the reference implementation, from Debian's package `docker-registry`. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,10 +14,6 @@ export class Registry {
 
   constructor(dir: string) {
     this.#dir = dir;
-  }
-
-  static available(): boolean {
-    return spawnSync('docker-registry', ['--version']).status === 0;
   }
 
   async start(): Promise<this> {

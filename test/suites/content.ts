@@ -1,5 +1,5 @@
 /**
- * What any implementation of containerd.services.content.v1.Content has to do, but for Write, which is in content-write.ts. Facts are
+ * What any implementation of containerd.services.content.v1.Content has to do, but for Write, which is in content-write.ts and content-commit.ts. Facts are
  * containerd 1.6's, observed.
  *
  *     contentSuite(test, 'in this thread', (t) => ({ client, ...surroundings }));
@@ -13,6 +13,7 @@ import {
   WriteAction,
   WriteContentRequest,
 } from 'troupe/proto/containerd/services/content/v1/content.ts';
+import { contentCommitSuite } from './content-commit.ts';
 import { contentWriteSuite } from './content-write.ts';
 import { refused } from './refused.ts';
 import { type Subject, within } from './subject.ts';
@@ -305,4 +306,5 @@ export function contentSuite(test: TestFn, altitude: string, factory: ContentFac
   });
 
   contentWriteSuite(suite);
+  contentCommitSuite(suite);
 }

@@ -20,6 +20,9 @@ export interface SnapshotsUnderTest {
 /** Snapshots that nothing refers to are the collector's; the suite keeps its own. */
 export const labels = { 'containerd.io/gc.root': '2026-01-01T00:00:00Z' };
 
+/** Declares one test of the suite. */
+export type Check = (title: string, body: (t: ExecutionContext, s: Steps) => Promise<void>) => void;
+
 export class Steps {
   readonly snapshots: Snapshots;
   readonly snapshotter: string;

@@ -1,6 +1,6 @@
 /**
  * Advisories of other tar libraries, each as the archive that it is about: what went wrong there must end in a clear refusal here, or inside the root, and
- * outside nothing may change. Overlong, unbalanced and cut-off headers are tried one by one in ../tar/reader.test.ts.
+ * outside nothing may change. Overlong, unbalanced and cut-off headers are tried one by one in ../tar/reader-refused.test.ts.
  */
 
 import { existsSync, lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';

@@ -11,11 +11,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import type { Log } from 'troupe/plugin';
 import { mountOn, mountsBelow, unmountAll } from 'troupe/sys';
+import { eventually } from '../../../test/helpers/eventually.ts';
 import { rootTest } from '../../../test/helpers/privilege.ts';
 import { SnapshotDirectories } from './directories.ts';
 import { measure } from './measure.ts';
@@ -105,7 +104,8 @@ test('the next start finishes what a crash left', async (t) => {
   t.deepEqual(readdirSync(join(root, 'snapshots')), ['1']);
   await next.remove('1');
   // Nobody is told when the background is done.
-  while (readdirSync(join(root, 'trash')).length > 0) await setTimeout(5);
+  await eventually(t, 'the trash is empty', () => readdirSync(join(root, 'trash')).length === 0);
+  t.deepEqual(next.list(), []);
   await next.close();
 });
 
@@ -114,14 +114,19 @@ rootTest('what cannot be unlinked now is tried again', async (t) => {
   const point = join(root, 'trash/5.00000000/mounted');
   mkdirSync(point, { recursive: true });
   mountOn(point, { type: 'tmpfs', source: 'tmpfs', options: [] });
-  const warned = Promise.withResolvers<void>();
-  const log = { ...quiet, warn: () => warned.resolve() };
+  const warned: { readonly message: string; readonly path: unknown }[] = [];
+  const log: Log = { ...quiet, warn: (message, fields) => void warned.push({ message, path: fields?.path }) };
   const directories = new SnapshotDirectories({ root, syncRemove: true, log, retryMs: 20 });
   directories.open(false);
-  await warned.promise;
+  await eventually(t, 'it is tried again, more than once', () => warned.length >= 3);
+  t.deepEqual(readdirSync(join(root, 'trash')), ['5.00000000']);
   unmountAll(point);
-  while (readdirSync(join(root, 'trash')).length > 0) await sleep(20);
-  t.pass();
+  await eventually(t, 'the trash is empty', () => readdirSync(join(root, 'trash')).length === 0);
+  const failed = { message: 'removed snapshot cannot be unlinked', path: join(root, 'trash/5.00000000') };
+  t.deepEqual(
+    warned,
+    warned.map(() => failed),
+  );
   await directories.close();
 });
 

@@ -45,7 +45,8 @@ export class TarReader {
   #state: State = 'header';
   /** Bytes of the archive that were taken so far. */
   #offset = 0;
-  #entryOffset = 0;
+  /** Of the last header, of an entry or in front of one: where what is malformed begins, in whatever pieces the archive comes. */
+  #headerOffset = 0;
   #zeroBlocks = 0;
   #entries = 0;
 
@@ -95,7 +96,7 @@ export class TarReader {
         this.#offset += taken;
       }
     } catch (error) {
-      if (error instanceof Malformed) throw this.#invalid(error.message);
+      if (error instanceof Malformed) throw this.#invalid(error.message, this.#headerOffset);
       throw error;
     }
     this.#offset += bytes.length - at;
@@ -106,8 +107,8 @@ export class TarReader {
     if (this.#state === 'end') return;
     // Padding may be missing, as Go has it.
     const between = this.#state === 'padding' || (this.#state === 'header' && this.#blockFill === 0);
-    if (!between) throw this.#invalid('unexpected end of the archive');
-    if (this.#extensions.pending) throw this.#invalid('extension header without an entry');
+    if (!between) throw this.#invalid('unexpected end of the archive', this.#offset);
+    if (this.#extensions.pending) throw this.#invalid('extension header without an entry', this.#headerOffset);
   }
 
   #step(bytes: Buffer, at: number): number {
@@ -157,7 +158,7 @@ export class TarReader {
       if (++this.#zeroBlocks === 2) this.#state = 'end';
       return;
     }
-    this.#entryOffset = offset;
+    this.#headerOffset = offset;
     if (this.#zeroBlocks > 0) throw new Malformed('header behind a zero block');
     const decoded = decodeBlock(block);
     if (Extensions.is(decoded.typeFlag)) {
@@ -178,7 +179,7 @@ export class TarReader {
 
   #endExtension(): void {
     this.#state = this.#padding > 0 ? 'padding' : 'header';
-    const global = this.#extensions.end(this.#entryOffset);
+    const global = this.#extensions.end(this.#headerOffset);
     if (global === undefined) return;
     this.#events.entry(global);
     this.#events.end();
@@ -293,8 +294,7 @@ export class TarReader {
     this.#events.end();
   }
 
-  #invalid(what: string): Failure {
-    const offset = this.#state === 'header' && this.#blockFill === 0 ? this.#entryOffset : this.#offset;
+  #invalid(what: string, offset: number): Failure {
     return new Failure('InvalidArgument', `${this.#subject}: ${what} at offset ${offset}: invalid argument`);
   }
 }
