@@ -269,9 +269,9 @@ export class Handover {
     const [old, next] = [this.#old!, this.#next!];
     unit.handing = undefined;
     unit.serve(next);
+    this.#settle('reloaded', '');
     unit.world.adopted(next.build.manifest);
     unit.onProbation(old.build, next);
-    this.#settle('reloaded', '');
     if (this.oldDied === undefined) void unit.drain(old);
   }
 

@@ -179,9 +179,10 @@ export class Unit implements GroupMember {
     this.serving = generation;
     this.generation = generation.number;
     this.build = generation.build;
+    // Calls wait for this, and for nothing below.
+    this.world.serving(this, generation);
     this.go('ready', '');
     void generation.handle.exited.then((reason) => this.#ended(generation, reason));
-    this.world.serving(this, generation);
     void this.world.staged(this, generation);
   }
 
