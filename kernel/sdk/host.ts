@@ -11,6 +11,7 @@ import type { Scheduler } from '../bus/scheduler.ts';
 import { EventsDefinition } from '../../proto/gen/containerd/services/events/v1/events.ts';
 import { clientOf } from './client.ts';
 import type { ControlPage } from './control-page.ts';
+import type { Records } from './records.ts';
 import type { Urgency } from './urgency.ts';
 import { definitionOf } from './definitions.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -105,8 +106,12 @@ export class PluginHost {
     const { protos } = this.#plugin;
     if (this.#definition === undefined) await this.load();
     const definition = this.#definition!;
+    const context = this.#context();
+    // Callers wait while a successor activates, and its first read would open the connection then. Records themselves are looked at before anybody reads them.
+    const { generation, prefix } = this.#plugin;
+    if (generation > 1 && prefix !== '' && prefix !== 'records') warm(context.records);
     try {
-      this.#instance = await definition.start(this.#context());
+      this.#instance = await definition.start(context);
     } catch (error) {
       if (error instanceof Skip) return { t: 'skipped', reason: error.message };
       this.#place(error);
@@ -283,6 +288,14 @@ export class PluginHost {
     this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: true });
     const ended = () => this.#thread.notify({ t: 'child', id: this.#plugin.id, pid, running: false });
     exited.then(ended, ended);
+  }
+}
+
+function warm(records: Records): void {
+  try {
+    records.get('SELECT 1');
+  } catch {
+    // Nothing to read yet, or not now: whoever reads is told.
   }
 }
 

@@ -18,9 +18,9 @@ import type { Unit } from './unit.ts';
 
 /**
  * Running brief calls get so long to end before the state is taken; those beyond finish on the suspended generation. Everybody else's calls wait meanwhile, so this is
- * five times what a handler takes that only computes, and not what a disk or another plugin may take.
+ * twice what a handler takes that only computes, and not what a disk or another plugin may take.
  */
-const quiesceMs = 5;
+const quiesceMs = 2;
 /** Where every call must have ended, it is worth waiting for them. */
 const exclusiveHoldMs = 10_000;
 /** Generations that only hold streams which end in their own time. */

@@ -8,8 +8,11 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
-/** A commit can be asked for again until so many came after it; whoever lost an answer asks at once. */
-const half = 16_384;
+/**
+ * A commit can be asked for again until so many came after it. Whoever lost an answer asks at once, and no more than half as many calls run at a time; reading them is
+ * what a reload takes longest for.
+ */
+const half = 8192;
 
 export class Outcomes {
   #newer = new Map<string, number>();
@@ -25,7 +28,7 @@ export class Outcomes {
   #sequence = 0;
 
   constructor(database: DatabaseSync) {
-    // In one text: an object and a buffer for each of 32,768 rows took 150 ms (this: 45), and more beside a daemon at work.
+    // In one text: an object and a buffer for each of 16,384 rows took 75 ms (this: 22), and more beside a daemon at work.
     this.#newest = database.prepare(
       `SELECT group_concat(sequence, ' ') AS sequences, group_concat(lower(hex(id)), ' ') AS ids
         FROM (SELECT sequence, id FROM records_commit WHERE sequence > ? ORDER BY sequence)`,
