@@ -95,10 +95,10 @@ export class Handover {
       incompatibility(old.build.manifest, manifest, { before: unit.migrations, now: migrationsOf(manifest) }) ??
       unit.world.admit(manifest);
     if (wrong !== undefined) throw new Refusal('compat', wrong);
-    const closure = await unit.world.builds.read(manifest);
-    const { digest } = closure;
+    const reading = unit.world.builds.read(manifest);
     const config = this.#options.config ?? configFor(manifest, unit.build.config);
     if (this.#options.force !== true) {
+      const { digest } = await reading;
       const bad = unit.bad.get(digest);
       if (bad !== undefined)
         throw new Refusal('probation', `this build has crashed in probation (${bad}); change it, or force it`);
@@ -107,17 +107,19 @@ export class Handover {
         return;
       }
     }
-    await this.#room();
-    const build: Build = { manifest, config, digest, dir: manifest.dir, copy: undefined };
-    const [next, copy] = await Promise.all([
-      this.#successor(build),
-      unit.world.builds.keep(manifest, closure).catch((error: unknown) => {
+    const copying = reading
+      .then((closure) => unit.world.builds.keep(manifest, closure))
+      .catch((error: unknown) => {
         unit.world.log('warn', 'no copy of a build', { plugin: unit.id, error: messageOf(error) });
         return undefined;
-      }),
-    ]);
-    next.build = { ...build, copy };
+      });
+    await this.#room();
+    const build: Build = { manifest, config, digest: undefined, dir: manifest.dir, copy: undefined };
+    // While the folder is read and copied: what is loaded and what is read may differ when somebody writes there just then, either way.
+    const next = await this.#successor(build);
     this.#next = next;
+    const { digest } = await reading;
+    next.build = { ...build, digest, copy: await copying };
   }
 
   #manifest(): Manifest {

@@ -140,7 +140,7 @@ test('outcomes are kept for a while and not for ever', async (t) => {
   for (let round = 0; round < 10; round++)
     await Promise.all(Array.from({ length: 5000 }, () => engine.commit(request())));
   const [{ count }] = rows<{ count: number }>('SELECT count(*) AS count FROM records_commit') as [{ count: number }];
-  t.true(count >= 8192 && count <= 2 * 8192 + 5000, `${count} rows`);
+  t.true(count >= 4096 && count <= 2 * 4096 + 5000, `${count} rows`);
   t.not((await engine.commit(first)).sequence, 1n);
 });
 
