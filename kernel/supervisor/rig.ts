@@ -231,6 +231,8 @@ export function useSupervisor(
 
 /** Started, with all that it has going. */
 export async function booted(rig: Rig): Promise<Rig> {
+  // What was written in the very millisecond in which a generation is made may be newer than it, and its build would never be known.
+  for (const written = Date.now(); Date.now() === written; );
   await rig.supervisor.boot();
   await rig.supervisor.settled;
   // So that its build is known and kept.
