@@ -247,7 +247,11 @@ export class PluginHost {
       exclusive: (name, work, signal) => exclusive(name, work, signal),
       busy: (what, limitMs, work) => this.#thread.page.busy(what, limitMs, work),
       spawn: (file, args, options: SpawnOptions = {}) => this.#spawn(file, args, options),
-      started: (pid, exited) => this.#started(pid, exited),
+      starting: (start) => {
+        const started = this.#thread.urgency.spawning(start);
+        this.#started(started.pid, started.exited);
+        return started;
+      },
     };
   }
 

@@ -117,6 +117,12 @@ export interface DaemonInfo {
   readonly pid: number;
 }
 
+/** A child process, and a promise that settles when it has been waited for. */
+export interface StartedProcess {
+  readonly pid: number;
+  readonly exited: Promise<unknown>;
+}
+
 export interface PluginContext<Config = Record<string, unknown>> {
   /** `TYPE.NAME` of the manifest. */
   readonly id: string;
@@ -149,8 +155,8 @@ export interface PluginContext<Config = Record<string, unknown>> {
   busy<T>(what: string, limitMs: number, work: () => T): T;
   /** `child_process.spawn`, and the kernel learns the pid so that a dead thread's children are found. */
   spawn(file: string, args: readonly string[], options?: SpawnOptions): ChildProcess;
-  /** The same for a child that was started by other means. @param exited settles when it has been waited for */
-  started(pid: number, exited: Promise<unknown>): void;
+  /** The same for a child that `start` starts by other means: at once, since it takes this thread's priority. */
+  starting<T extends StartedProcess>(start: () => T): T;
   /** What is on the disk is not known any more (a failed fsync): the daemon ends itself shortly after, and the next start verifies. Containers live on. */
   fatal(reason: string): void;
 }

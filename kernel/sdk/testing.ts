@@ -94,7 +94,7 @@ export async function startPlugin(dir: string, options: StartOptions = {}): Prom
       throw new Failure('Unavailable', 'there are no records in this test: unavailable');
     },
     spawn: (file, args, spawning = {}) => spawn(file, args, spawning),
-    started() {},
+    starting: (start) => start(),
     fatal(reason) {
       throw new Failure('Internal', `the daemon would end itself: ${reason}`);
     },

@@ -11,7 +11,7 @@ export interface TasksHost {
   readonly daemon: Pick<DaemonInfo, 'address' | 'ttrpcAddress' | 'publishBinary' | 'version'>;
   readonly log: Log;
   readonly spawn: PluginContext['spawn'];
-  readonly started: PluginContext['started'];
+  readonly starting: PluginContext['starting'];
   /** One holder of a name at a time, over all generations of the plugin. */
   exclusive<T>(name: string, work: () => Promise<T>): Promise<T>;
   readonly timeouts: Timeouts;

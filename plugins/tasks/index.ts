@@ -49,7 +49,7 @@ function hostOf(ctx: PluginContext<Config>): TasksHost {
     daemon: ctx.daemon,
     log: ctx.log,
     spawn: (...command) => ctx.spawn(...command),
-    started: (pid, exited) => ctx.started(pid, exited),
+    starting: (start) => ctx.starting(start),
     exclusive: (name, work) => ctx.exclusive(name, work),
     timeouts: timeoutsOf(ctx.timeouts, { start: ctx.config.shim_start_timeout, kill: ctx.config.shim_kill_timeout }),
     publishExit: (namespace, message) => ctx.publish({ namespace, topic: '/tasks/exit', type: TaskExit, message }),

@@ -114,7 +114,7 @@ export async function makeRig(t: ExecutionContext, timeouts: Partial<Timeouts> =
       daemon: { address, ttrpcAddress: `${address}.ttrpc`, publishBinary: '/bin/false', version: '1.6.20' },
       log: { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') },
       spawn: (file, args, options) => spawn(file, args, options ?? {}),
-      started: () => {},
+      starting: (start) => start(),
       exclusive: async (name, work) => locks.request(`${directory}:${name}`, async () => work()),
       timeouts: { ...quick, ...timeouts },
       publishExit: async (namespace, exit) => see({ topic: '/tasks/exit', namespace, from: 'daemon', exit }),

@@ -124,8 +124,7 @@ interface Running {
 function start(host: TasksHost, { binary, args, cwd, env, stdin = new Uint8Array(0) }: ShimCommand): Running {
   const environment = { ...process.env, ...env };
   if (canLaunch && stdin.length <= maxInputBytes) {
-    const { pid, stdout, stderr, exited } = launch(binary, args, { cwd, env: environment, stdin });
-    host.started(pid, exited);
+    const { pid, stdout, stderr, exited } = host.starting(() => launch(binary, args, { cwd, env: environment, stdin }));
     const ended = exited.then(({ code, signal }) => ({ code: code ?? null, signal: signalName(signal) }));
     return { pid, stdout, stderr, exited: ended };
   }

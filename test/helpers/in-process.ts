@@ -200,7 +200,7 @@ export function inProcess(t: ExecutionContext, ...nouns: string[]): InProcess {
       spawn: () => {
         throw new Error('no processes here');
       },
-      started() {},
+      starting: (start) => start(),
     };
   };
 
