@@ -1,4 +1,5 @@
 /** The order in which plugins come up and go down: each as soon as what it depends on serves, and each before what it depends on has gone. */
+import { availableParallelism } from 'node:os';
 import type { Plan } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import { absence, withRequirements } from './order.ts';
@@ -18,6 +19,7 @@ export class Boot {
   readonly #open = Promise.withResolvers<void>();
   readonly #settled = Promise.withResolvers<void>();
   #isOpen = false;
+  #isDown = false;
 
   constructor(world: BootWorld) {
     this.#world = world;
@@ -55,14 +57,24 @@ export class Boot {
     if (front.state !== 'ready') throw new Failure('Unavailable', front.reason);
     this.#isOpen = true;
     this.#open.resolve();
-    // Now, and not before: on few processors they would take theirs from what somebody waits for.
-    for (const id of plan.order) if (!early.has(id)) start(id);
+    // Now, and not before, and a processor is left to those who are served: the first answer would wait for all of these.
+    const late = plan.order.filter((id) => !early.has(id)).values();
+    const lane = async () => {
+      // In the order of the plan: what one depends on is up, or on its way in another lane.
+      for (const id of late) {
+        if (this.#isDown) return;
+        start(id);
+        await booted.get(id);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.max(1, availableParallelism() - 1) }, lane));
     await Promise.all(booted.values());
     this.#settled.resolve();
   }
 
   /** Stops everything, with a deadline each. */
   async down(reason: string): Promise<void> {
+    this.#isDown = true;
     await this.#world.front().stop(reason);
     const { order, dependencies } = this.#world.plan();
     const stopped = new Map<string, Promise<void>>();
