@@ -13,6 +13,7 @@ export type {
   Log,
   MethodDefinition,
   PluginContext,
+  StartedProcess,
   PluginDefinition,
   PluginInstance,
   Service,

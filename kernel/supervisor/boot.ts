@@ -1,5 +1,5 @@
 /** The order in which plugins come up and go down: each as soon as what it depends on serves, and each before what it depends on has gone. */
-import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Plan } from '../plan/index.ts';
 import { Failure } from '../sdk/failure.ts';
 import { absence, withRequirements } from './order.ts';
@@ -14,12 +14,16 @@ export interface BootWorld {
   onTransition(listener: () => void): () => void;
 }
 
+/** From open sockets to the start of what nobody has asked for: about what a first answer takes. */
+const graceMs = 100;
+
 export class Boot {
   readonly #world: BootWorld;
   readonly #open = Promise.withResolvers<void>();
   readonly #settled = Promise.withResolvers<void>();
   #isOpen = false;
   #isDown = false;
+  readonly #wanted = Promise.withResolvers<void>();
 
   constructor(world: BootWorld) {
     this.#world = world;
@@ -57,19 +61,16 @@ export class Boot {
     if (front.state !== 'ready') throw new Failure('Unavailable', front.reason);
     this.#isOpen = true;
     this.#open.resolve();
-    // Now, and not before, and a processor is left to those who are served: the first answer would wait for all of these.
-    const late = plan.order.filter((id) => !early.has(id)).values();
-    const lane = async () => {
-      // In the order of the plan: what one depends on is up, or on its way in another lane.
-      for (const id of late) {
-        if (this.#isDown) return;
-        start(id);
-        await booted.get(id);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.max(1, availableParallelism() - 1) }, lane));
+    // Now, and not before: on few processors they would take theirs from what somebody waits for, the first answer too.
+    if (early.size > 0) await Promise.race([sleep(graceMs), this.#wanted.promise]);
+    if (!this.#isDown) for (const id of plan.order) if (!early.has(id)) start(id);
     await Promise.all(booted.values());
     this.#settled.resolve();
+  }
+
+  /** Somebody waits for one that has not been started yet. */
+  hasten(): void {
+    this.#wanted.resolve();
   }
 
   /** Stops everything, with a deadline each. */

@@ -318,6 +318,7 @@ export class Supervisor {
   #heard(message: ToKernel, from: WorkerHandle): void {
     switch (message.t) {
       case 'introduce':
+        if (this.#units.get(message.slot)?.state === 'declared') this.#boot.hasten();
         this.#directory.introduce(message.id, from, message.slot, message.links);
         return;
       case 'log':

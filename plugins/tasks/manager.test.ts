@@ -1,13 +1,14 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Failure } from 'troupe/plugin';
+import { Failure, type StartedProcess } from 'troupe/plugin';
 import { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { Status } from 'troupe/proto/containerd/v1/types/task.ts';
 import { mkfifo, mountsBelow } from 'troupe/sys';
 import { Bundle } from './bundle.ts';
 import type { CreateOptions } from './creation.ts';
 import { TaskManager } from './manager.ts';
+import type { TasksHost } from './host.ts';
 import { makeRig, type Rig, shimsOf, specOf, whyNoContainers } from './rig.ts';
 import { resolveShimBinary } from './shim-binary.ts';
 import { startShim } from './shim-process.ts';
@@ -312,8 +313,15 @@ real(
     const binary = resolveShimBinary('io.containerd.runc.v2', process.env.PATH ?? '', '/bin/false');
     await bundle.writeBinary(binary);
     mkfifo(join(bundle.path, 'log'), 0o700);
-    const started: { pid: number; exited: Promise<unknown> }[] = [];
-    const host = { ...rig.host, started: (pid: number, exited: Promise<unknown>) => started.push({ pid, exited }) };
+    const started: StartedProcess[] = [];
+    const host: TasksHost = {
+      ...rig.host,
+      starting(start) {
+        const each = start();
+        started.push(each);
+        return each;
+      },
+    };
     await startShim(host, { namespace: ns, id: 'leaked', bundle: bundle.path, binary }, new Uint8Array(0));
     // The kernel has to know of it: when this thread dies, nobody else waits for the child.
     t.is(started.length, 1);

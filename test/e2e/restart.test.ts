@@ -24,7 +24,13 @@ async function until(condition: () => boolean): Promise<void> {
 /** Takes a process away, and sees that it went. */
 async function kill(pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');
-  await until(() => !existsSync(`/proc/${pid}`) || /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')));
+  await until(() => {
+    try {
+      return /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    } catch {
+      return true;
+    }
+  });
 }
 
 /** The socket of a container's shim, from the bundle. */
