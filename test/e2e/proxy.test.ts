@@ -58,7 +58,8 @@ async function useSilence(t: ExecutionContext): Promise<string> {
 rootTest('snapshots of a remote snapshotter: late, through its death and back, and through a reload', async (t) => {
   t.timeout(300_000);
   const remote = useRemote(t);
-  const daemon = await useDaemon(t, { config: far(remote.address) });
+  // A view that nothing refers to is garbage, and a collection follows each removal soon.
+  const daemon = await useDaemon(t, { config: far(remote.address, gcOff) });
   const snapshots = (...args: string[]) => daemon.ctr(['snapshots', '--snapshotter', 'far', ...args]);
 
   // Nothing is there yet: its callers are told, everybody else is served.
