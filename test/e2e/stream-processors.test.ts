@@ -33,7 +33,9 @@ args = ["-d"]
   const data = Buffer.from(gzipSync(archive).toString('base64'));
   const digest = `sha256:${createHash('sha256').update(data).digest('hex')}`;
   async function* requests() {
-    yield WriteContentRequest.fromPartial({ action: WriteAction.COMMIT, ref: 'r', data, expected: digest });
+    // Held, as the collection that follows the start may come after it.
+    const labels = { 'containerd.io/gc.root': 'x' };
+    yield WriteContentRequest.fromPartial({ action: WriteAction.COMMIT, ref: 'r', data, expected: digest, labels });
   }
   for await (const _ of typedClient(client, ContentDefinition).write(requests()));
   const apply = (mediaType: string) =>
