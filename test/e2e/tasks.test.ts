@@ -79,7 +79,11 @@ test('exec: a terminal, and detached', async (t) => {
     );
     await side.show(['tasks', 'exec', '-d', '--exec-id', 'bg', 'box', 'sh', '-c', 'echo made > /made; sleep 1000']);
     await side.show(['tasks', 'exec', '-d', '--exec-id', 'bg', 'box', 'true']);
-    side.note(numbers((await side.ctr(['tasks', 'ps', 'box'])).stdout));
+    // By their pids, of which the later one is the smaller when the numbers have begun anew.
+    const [head, ...processes] = numbers((await side.ctr(['tasks', 'ps', 'box'])).stdout)
+      .trim()
+      .split('\n');
+    side.note([head, ...processes.sort()].join('\n'));
     await side.show(['tasks', 'rm', '--exec-id', 'bg', 'box']);
     await side.show(['tasks', 'kill', '--exec-id', 'bg', '-s', '9', 'box']);
     await events.until(/\/tasks\/exit .*"id":"bg"/);
