@@ -2,26 +2,25 @@
  * Debian's dockerd on a scratch root, as a client of the containerd API at some socket. It keeps its hands off the machine: no bridge, no firewall, no forwarding,
  * its own cgroup parent, its own state of the runtime.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Outcome, run, type RunOptions } from './command.ts';
+import { ForeignDaemon } from './foreign-daemon.ts';
 
 /** The client of the same package: a machine may have another one, of another age, before it in its path. */
 const client = '/usr/bin/docker';
 
 export class Dockerd {
   readonly dir: string;
-  readonly log: string[] = [];
+  readonly #daemon = new ForeignDaemon('dockerd', 'API listen on');
   /** Of the client: at this daemon, without what its user has configured. */
   readonly env: NodeJS.ProcessEnv;
   readonly #containerd: () => string;
   readonly #name: string;
   readonly #pidfile: string;
-  #child: ChildProcess | undefined;
-  #exit: Promise<unknown> = Promise.resolve();
 
   /** What is missing for one, in words that go after "needs". Other series are not known to take all of these flags. */
   static lacking(): string | undefined {
@@ -44,6 +43,10 @@ export class Dockerd {
       DOCKER_CONFIG: join(dir, 'client'),
       DOCKER_BUILDKIT: '0',
     };
+  }
+
+  get log(): readonly string[] {
+    return this.#daemon.log;
   }
 
   /** Resolves when it serves; rejects with its log when it ends before. */
@@ -72,32 +75,12 @@ export class Dockerd {
       debug: true,
     };
     const argv = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`);
-    const child = spawn('dockerd', argv, { stdio: ['ignore', 'ignore', 'pipe'] });
-    this.#child = child;
-    const ready = Promise.withResolvers<void>();
-    createInterface({ input: child.stderr! }).on('line', (line) => {
-      this.log.push(line);
-      if (line.includes('API listen on')) ready.resolve();
-    });
-    this.#exit = new Promise((resolve) => {
-      child.once('exit', (code, signal) => {
-        resolve(undefined);
-        ready.reject(
-          new Error(`dockerd ended with ${code ?? signal} before it served:\n${this.log.slice(-20).join('\n')}`),
-        );
-      });
-    });
-    await ready.promise;
+    await this.#daemon.start(argv);
     return this;
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    if (this.#child === undefined) return;
-    this.#child.kill(signal);
-    const timer = setTimeout(() => this.#child?.kill('SIGKILL'), 15_000);
-    await this.#exit;
-    clearTimeout(timer);
-    this.#child = undefined;
+    await this.#daemon.stop(signal);
     // A killed one leaves it, and would not start while some other process has that pid.
     rmSync(this.#pidfile, { force: true });
   }

@@ -1,19 +1,16 @@
 /** A real containerd of the 1.6 series on a scratch root, without CRI: what a daemon of the same API is compared with. Debian's package `containerd` brings it. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { type Outcome, run, type RunOptions } from './command.ts';
+import { ForeignDaemon } from './foreign-daemon.ts';
 
 export class Peer {
   readonly dir: string;
   readonly root: string;
   readonly state: string;
   readonly address: string;
-  readonly log: string[] = [];
+  readonly #daemon = new ForeignDaemon('containerd', 'successfully booted');
   #plugins = '';
-  #child: ChildProcess | undefined;
-  #exit: Promise<unknown> = Promise.resolve();
 
   constructor(dir: string) {
     this.dir = dir;
@@ -29,8 +26,12 @@ export class Peer {
     return version !== undefined && / v?1\.6\./.test(version.stdout);
   }
 
+  get log(): readonly string[] {
+    return this.#daemon.log;
+  }
+
   get pid(): number {
-    return this.#child?.pid ?? 0;
+    return this.#daemon.pid;
   }
 
   /** `plugins`: tables of its config, after those that keep it on its scratch root; default those it had before. Resolves when it serves. */
@@ -55,32 +56,12 @@ address = ${quote(join(this.dir, 'debug.sock'))}
 path = ${quote(join(this.dir, 'opt'))}
 ${plugins}`,
     );
-    const child = spawn('containerd', ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
-    this.#child = child;
-    const ready = Promise.withResolvers<void>();
-    createInterface({ input: child.stderr! }).on('line', (line) => {
-      this.log.push(line);
-      if (line.includes('successfully booted')) ready.resolve();
-    });
-    this.#exit = new Promise((resolve) => {
-      child.once('exit', (code, signal) => {
-        resolve(undefined);
-        ready.reject(
-          new Error(`containerd ended with ${code ?? signal} before it served:\n${this.log.slice(-20).join('\n')}`),
-        );
-      });
-    });
-    await ready.promise;
+    await this.#daemon.start(['--config', config]);
     return this;
   }
 
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    if (this.#child === undefined) return;
-    this.#child.kill(signal);
-    const timer = setTimeout(() => this.#child?.kill('SIGKILL'), 15_000);
-    await this.#exit;
-    clearTimeout(timer);
-    this.#child = undefined;
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    return this.#daemon.stop(signal);
   }
 
   ctr(args: readonly string[], options: RunOptions & { namespace?: string } = {}): Promise<Outcome> {
