@@ -135,7 +135,7 @@ async function farSide() {
   });
   await new Promise((resolve) => worker.once('message', resolve));
   const router = new Router(
-    { introduce: () => router.relink('far', { generation: 1, port: link.port1 as unknown as Port, page }) },
+    { introduce: () => router.relink('far', { port: link.port1 as unknown as Port, page }) },
     new Scheduler(),
     new Deadlines(),
   );

@@ -29,7 +29,7 @@ function setUp(t: ExecutionContext, returningMs = 60_000) {
         writable: () => {},
       },
     );
-  const generation = (number: number) => {
+  const generation = () => {
     const { port1, port2 } = new MessageChannel();
     t.teardown(() => port1.close());
     const page = dispatchPage();
@@ -39,7 +39,7 @@ function setUp(t: ExecutionContext, returningMs = 60_000) {
       link,
       calls,
       methods: () => calls.map(({ method }) => method),
-      serve: () => router.relink('a', { generation: number, port: port1 as unknown as Port, page }),
+      serve: () => router.relink('a', { port: port1 as unknown as Port, page }),
     };
   };
   return { router, asked, ended, call, generation };
@@ -57,7 +57,7 @@ async function turns(): Promise<void> {
 
 test('B29 a new generation that is heard of before the refusals of the old one is called in order', async (t) => {
   const { call, generation, router, ended } = setUp(t);
-  const [old, next] = [generation(1), generation(2)];
+  const [old, next] = [generation(), generation()];
   old.serve();
   for (const method of ['1', '2']) call(method);
   await until(() => old.calls.length === 2);
@@ -80,7 +80,7 @@ test('B29 a new generation that is heard of before the refusals of the old one i
 
 test('B29 one that is refused later than others, and than newer ones were made, keeps its place', async (t) => {
   const { call, generation, asked } = setUp(t);
-  const [old, next] = [generation(1), generation(2)];
+  const [old, next] = [generation(), generation()];
   old.serve();
   for (const method of ['1', '2', '3']) call(method);
   await until(() => old.calls.length === 3);
@@ -103,7 +103,7 @@ for (const [how, settle, returningMs] of [
 ] as const) {
   test(`a call on the old link that ${how} holds the others up no longer`, async (t) => {
     const { call, generation } = setUp(t, returningMs);
-    const [old, next] = [generation(1), generation(2)];
+    const [old, next] = [generation(), generation()];
     old.serve();
     call('old');
     await until(() => old.calls.length === 1);
@@ -119,7 +119,7 @@ for (const [how, settle, returningMs] of [
 
 test('a call on the old link that is cancelled, and one whose generation dies, hold nobody up', async (t) => {
   const { call, generation } = setUp(t);
-  const [old, next] = [generation(1), generation(2)];
+  const [old, next] = [generation(), generation()];
   old.serve();
   const cancelled = call('cancelled');
   call('dying');

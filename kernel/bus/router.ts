@@ -10,7 +10,6 @@ import { type Introducer, Slot } from './slot.ts';
 
 /** A link as the kernel hands it out: the caller's end of a channel, and the page both ends see. */
 export interface LinkOffer {
-  readonly generation: number;
   readonly port: Port;
   readonly page: SharedArrayBuffer;
 }

@@ -188,7 +188,7 @@ export async function openRig(limits: Partial<FrontLimits> = {}, late = false): 
   const { port1, port2 } = new MessageChannel();
   const page = dispatchPage();
   new CalleeLink('front', port1 as unknown as Port, page, new Scheduler(), (call) => dispatcher.serve(call));
-  const link = () => router.relink(slot, { generation: 1, port: port2 as unknown as Port, page });
+  const link = () => router.relink(slot, { port: port2 as unknown as Port, page });
   let arrive = () => {};
   const arrived = new Promise<void>((resolve) => {
     arrive = resolve;

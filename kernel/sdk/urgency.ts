@@ -14,6 +14,15 @@ export function hurry(threadId: number): void {
   }
 }
 
+/** Puts the thread back among the others, who are at `usual`, where it does not do so itself. */
+export function calm(threadId: number, usual: number): void {
+  try {
+    setPriority(threadId, usual);
+  } catch {
+    // ESRCH: it has ended.
+  }
+}
+
 /** The calling thread's, which starts where the one stands that made it. */
 export class Urgency {
   readonly #first = getPriority(0);

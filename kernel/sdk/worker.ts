@@ -91,7 +91,7 @@ init.channel.on('message', (message: ToWorker) => {
     case 'relink': {
       const { id, slot, generation, port } = message;
       links.set(`${id} ${slot}`, { generation, port });
-      hostOf(id).router.relink(slot, { generation, port: port as unknown as Port, page: message.page });
+      hostOf(id).router.relink(slot, { port: port as unknown as Port, page: message.page });
       return;
     }
     case 'died': {

@@ -51,8 +51,8 @@ export class Directory {
   }
 
   /**
-   * As `refresh`, and those that live are told as well: not what they know already. A reload as a rule serves what was served before, and a copy for everybody takes
-   * 5 ms, which its calls would wait for.
+   * As `refresh`, and those that live are told as well: not what they know already. A reload as a rule serves what was served before, and its calls would
+   * wait for a copy to everybody.
    */
   publish(): void {
     const before = this.#routes;

@@ -25,7 +25,7 @@ export interface RigOptions
   extends Partial<
     Pick<
       SupervisorOptions,
-      'unresponsiveMs' | 'killMs' | 'holdMs' | 'stallMs' | 'threads' | 'configs' | 'clock' | 'makeWorker'
+      'unresponsiveMs' | 'killMs' | 'holdMs' | 'stallMs' | 'niceness' | 'threads' | 'configs' | 'clock' | 'makeWorker'
     >
   > {
   readonly required?: readonly string[];

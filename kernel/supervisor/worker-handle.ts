@@ -6,9 +6,10 @@ import { locks, MessageChannel, type MessagePort, Worker } from 'node:worker_thr
 import * as comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
 import { prebuilt } from '../prebuilt/find.ts';
-import { pageBytes } from '../sdk/control-page.ts';
+import { pageBytes, threadIdOf } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { ToKernel, ToWorker, WorkerControl, WorkerInit } from '../sdk/protocol.ts';
+import { calm } from '../sdk/urgency.ts';
 import { shareLoads, loadsEnded } from '../sys/loading.ts';
 
 shareLoads();
@@ -17,6 +18,9 @@ const entry = new URL('../sdk/entry.ts', import.meta.url);
 
 /** Milliseconds a worker may take to die of terminate(). One stuck in native code, or in a loop V8 compiled without checks, never does. */
 const terminateMs = 2000;
+
+/** Milliseconds for which a new thread may go before the others: one that loops while it starts would have a processor for itself. */
+const urgentMs = 1000;
 
 /** Megabytes of heap and external memory. */
 export interface WorkerLimits {
@@ -97,12 +101,21 @@ class NodeWorker implements WorkerHandle {
       // thread's by then: an epoll descriptor lost that way aborts the process (seen). A crashed thread's few descriptors are the lesser evil.
       trackUnmanagedFds: false,
     });
+    const { niceness } = init;
+    // As often as it takes: on a machine that is very busy it has not said by then which thread it is.
+    const calming = setInterval(() => {
+      const threadId = threadIdOf(this.page);
+      if (threadId === 0) return;
+      clearInterval(calming);
+      if (niceness !== undefined) calm(threadId, niceness);
+    }, urgentMs).unref();
     this.exited = new Promise((resolve) => {
       this.worker.on('error', (error) => {
         this.#reason ??= describe(error);
       });
       this.worker.on('exit', (code) => {
         this.#gone = true;
+        clearInterval(calming);
         port1.close();
         const reason = this.#reason ?? `exited with code ${code}`;
         for (const reject of [...this.#calls]) reject(reason);

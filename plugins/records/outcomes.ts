@@ -28,7 +28,7 @@ export class Outcomes {
   #sequence = 0;
 
   constructor(database: DatabaseSync) {
-    // In one text: an object and a buffer for each of 8192 rows took 37 ms (this: 11), and more beside a daemon at work.
+    // In one text: an object and a buffer for each of 32,768 rows took 150 ms (this: 45), and more beside a daemon at work.
     this.#newest = database.prepare(
       `SELECT group_concat(sequence, ' ') AS sequences, group_concat(lower(hex(id)), ' ') AS ids
         FROM (SELECT sequence, id FROM records_commit WHERE sequence > ? ORDER BY sequence)`,
