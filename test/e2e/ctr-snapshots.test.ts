@@ -54,6 +54,12 @@ plugins ls id==overlayfs
 plugins ls id==nothing
 `;
 
+/** Views have no label that holds them: the collection that follows a start would take one between two commands of the script, of either daemon. */
+const collectLater = (plugin: string): string => `[plugins."${plugin}"]
+mutation_threshold = 0
+startup_delay = "24h"
+`;
+
 /** What an operator sees of the script, and what a bystander hears meanwhile. */
 async function transcript(address: string): Promise<{ screen: string; events: string }> {
   const ctr = (...args: string[]) => run('ctr', ['--address', address, ...args]);
@@ -99,7 +105,7 @@ function plain(text: string): string {
 
 rootTest('ctr snapshots, events and plugins', async (t) => {
   t.timeout(180_000);
-  const daemon = await useDaemon(t);
+  const daemon = await useDaemon(t, { config: `version = 3\n${collectLater('troupe.records.v1.records')}` });
   const ours = await transcript(daemon.address);
   // What must hold without anybody to compare with.
   t.regex(
@@ -138,7 +144,7 @@ address = ${JSON.stringify(address)}
 address = ${JSON.stringify(`${address}.ttrpc`)}
 [plugins."io.containerd.internal.v1.opt"]
 path = ${JSON.stringify(join(dir, 'opt'))}
-`;
+${collectLater('io.containerd.gc.v1.scheduler')}`;
   writeFileSync(join(dir, 'config.toml'), config);
   const child = spawn('containerd', ['--config', join(dir, 'config.toml')], { stdio: ['ignore', 'ignore', 'pipe'] });
   const exit = new Promise((resolve) => child.once('exit', resolve));
