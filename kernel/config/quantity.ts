@@ -18,7 +18,7 @@ export function parseDuration(text: string): number | undefined {
   const sign = signed[1] === '-' ? -1 : 1;
   const body = signed[2]!;
   if (body === '0') return 0;
-  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
+  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|\u03bcs|ms|s|m|h)/y;
   let total = 0;
   for (let at = 0; at < body.length; at = part.lastIndex) {
     part.lastIndex = at;

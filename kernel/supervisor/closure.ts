@@ -25,6 +25,7 @@ interface File {
   readonly stamp: string;
   readonly hash: string;
   readonly changedAt: number;
+  /** Absolute paths: names cut out of a text would keep all of the text in memory. */
   readonly imports: readonly string[];
 }
 
@@ -49,8 +50,8 @@ export class ClosureReader {
     while (next.length > 0) {
       const files = await Promise.all(next.map(async (path) => [path, await this.#file(path)] as const));
       for (const [path, file] of files) found.set(path, file);
-      const imported = files.flatMap(([path, file]) => file?.imports.map((each) => resolve(dirname(path), each)) ?? []);
-      next = [...new Set(imported)].filter((path) => !found.has(path));
+      const imported = new Set(files.flatMap(([, file]) => file?.imports ?? []));
+      next = [...imported].filter((path) => !found.has(path));
     }
     const hash = createHash('sha256');
     const own: string[] = [];
@@ -78,7 +79,7 @@ export class ClosureReader {
         stamp,
         hash: createHash('sha256').update(bytes).digest('hex'),
         changedAt: Math.max(Number(mtimeMs), Number(ctimeMs)),
-        imports: /\.[cm]?[jt]s$/.test(path) ? importsOf(bytes.toString()) : [],
+        imports: /\.[cm]?[jt]s$/.test(path) ? importsOf(path, bytes.toString()) : [],
       };
       this.#files.set(path, file);
       return file;
@@ -99,7 +100,7 @@ export function modulesOf(entry: string): Set<string> {
     } catch {
       continue;
     }
-    for (const path of importsOf(text)) found.add(join(dirname(file), path));
+    for (const path of importsOf(file, text)) found.add(path);
   }
   return found;
 }
@@ -120,6 +121,7 @@ async function filesIn(dir: string): Promise<string[]> {
   return files;
 }
 
-function importsOf(text: string): string[] {
-  return importPatterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => match[1]!));
+function importsOf(file: string, text: string): string[] {
+  const dir = dirname(file);
+  return importPatterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => resolve(dir, match[1]!)));
 }

@@ -3,11 +3,10 @@
  * records go in every namespace, so that the next pull brings it anew instead of being told that it is there.
  */
 import { availableParallelism } from 'node:os';
-import type { Piscina } from 'piscina';
 import { Failure, type Service } from 'troupe/plugin';
 import type { VerificationDefinition, VerifyResponse } from 'troupe/proto/troupe/content/v1/verification.ts';
 import type { Digest } from '../lib/digest/digest.ts';
-import { LoadedThreads } from '../lib/pool/loaded.ts';
+import { openThreads, type Threads } from '../lib/pool/threads.ts';
 import type { Disk } from './disk.ts';
 import type { Store } from './store.ts';
 import type { VerifyTask } from './verify-thread.ts';
@@ -21,13 +20,7 @@ export function verificationService(store: Store, disk: Disk): Service<typeof Ve
     async *verify({ drop, threads }, call) {
       const began = performance.now();
       const maxThreads = Math.min(threads > 0 ? threads : availableParallelism(), mostThreads);
-      // Loaded by who asks, since a daemon that is not asked need not hold it.
-      const pool = new (await import('piscina')).Piscina({
-        filename: new URL('./verify-thread.ts', import.meta.url).href,
-        minThreads: 0,
-        maxThreads,
-      });
-      const loaded = new LoadedThreads(pool);
+      const pool = await openThreads(new URL('./verify-thread.ts', import.meta.url), { maxThreads });
       const summary = { blobs: 0n, bytes: 0n, damaged: 0n, ms: 0 };
       try {
         for await (const { digest, size, problem } of checked(store, disk, pool, maxThreads, call.signal)) {
@@ -44,7 +37,6 @@ export function verificationService(store: Store, disk: Disk): Service<typeof Ve
         summary.ms = performance.now() - began;
         yield { summary } satisfies VerifyResponse;
       } finally {
-        await loaded.all();
         await pool.destroy();
       }
     },
@@ -62,7 +54,7 @@ interface Checked {
 async function* checked(
   store: Store,
   disk: Disk,
-  pool: Piscina,
+  { pool }: Threads,
   ahead: number,
   signal: AbortSignal,
 ): AsyncGenerator<Checked> {

@@ -5,10 +5,9 @@
  */
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type Transferable } from 'node:worker_threads';
-import { Piscina } from 'piscina';
 import { Failure } from 'troupe/plugin';
 import type { Inflate } from '../compression/decoder.ts';
-import { LoadedThreads } from '../pool/loaded.ts';
+import { openThreads, type Threads } from '../pool/threads.ts';
 import { receiveChunks } from './channel.ts';
 import { FeedMemory } from './feed-memory.ts';
 import {
@@ -59,9 +58,8 @@ interface Turn {
 }
 
 export class LayerPool {
-  readonly #piscina: Piscina;
-  readonly #loaded: LoadedThreads;
   readonly #threads: number;
+  #opened: Promise<Threads> | undefined;
   readonly #options: PoolOptions;
   readonly #running = new Set<TaskControl>();
   readonly #waiting: Turn[] = [];
@@ -76,19 +74,6 @@ export class LayerPool {
   constructor(options: PoolOptions) {
     this.#options = options;
     this.#threads = options.threads > 0 ? options.threads : availableParallelism();
-    this.#piscina = new Piscina({
-      filename: new URL('./worker.ts', import.meta.url).href,
-      minThreads: 0,
-      maxThreads: this.#threads,
-      idleTimeout: IDLE_MS,
-      maxQueue: Number.POSITIVE_INFINITY,
-      concurrentTasksPerWorker: 1,
-      // Descriptors are opened by system calls and closed by Node; tasks close what they open.
-      trackUnmanagedFds: false,
-      // A thread that waits in Atomics.wait takes no inflated chunk off the loop.
-      atomics: 'disabled',
-    });
-    this.#loaded = new LoadedThreads(this.#piscina);
   }
 
   /** @param signal its abort ends the task within a MiB of data; the promise settles when the task has let go of everything */
@@ -142,8 +127,8 @@ export class LayerPool {
     clearTimeout(this.#timer);
     for (const turn of this.#waiting.splice(0)) turn.refuse(ended());
     for (const control of this.#running) control.cancel();
-    await this.#loaded.all();
-    await this.#piscina.close();
+    const threads = await this.#opened?.catch(() => undefined);
+    await threads?.close();
   }
 
   /** Runs `work` when a thread is there for it. */
@@ -217,8 +202,8 @@ export class LayerPool {
       if (this.#waiting.length > 0 || this.#busy + this.#assistants >= this.#threads) return;
       this.#assistants++;
       const task: AssistTask = { memory: unpacking.memory.buffers };
-      unpacking.assistant = this.#piscina
-        .run(task, { name: 'assist' })
+      unpacking.assistant = this.#open()
+        .then(({ pool }) => pool.run(task, { name: 'assist' }))
         .catch(() => unpacking.memory.lost())
         .then(() => {
           unpacking.assistant = undefined;
@@ -226,6 +211,20 @@ export class LayerPool {
           this.#admit();
         });
     }
+  }
+
+  #open(): Promise<Threads> {
+    // A thread that waits in Atomics.wait, as piscina's own do, takes no inflated chunk off its loop.
+    this.#opened ??= openThreads(new URL('./worker.ts', import.meta.url), {
+      maxThreads: this.#threads,
+      idleTimeout: IDLE_MS,
+      atomics: 'disabled',
+    }).catch((error) => {
+      // The next task tries again.
+      this.#opened = undefined;
+      throw error;
+    });
+    return this.#opened;
   }
 
   async #run<T>(
@@ -240,7 +239,8 @@ export class LayerPool {
     signal.addEventListener('abort', cancel, { once: true });
     this.#running.add(control);
     try {
-      const outcome = (await this.#piscina.run(task(control.buffer), {
+      const { pool } = await this.#open();
+      const outcome = (await pool.run(task(control.buffer), {
         name,
         transferList: transferList as never,
       })) as Outcome<T>;

@@ -2,12 +2,11 @@
  * The pool threads of a snapshotter: loaded and started by the first task, gone after a quiet while, so an idle daemon pays nothing for them.
  * A first task waits some 50 ms for its thread, the next ones do not.
  */
-import type { Piscina } from 'piscina';
-import { LoadedThreads } from '../pool/loaded.ts';
+import { openThreads, type Threads } from '../pool/threads.ts';
 import type { Outcome } from './disk.ts';
 import type { Measure } from './measure.ts';
 
-const filename = new URL('./disk.ts', import.meta.url).href;
+const module = new URL('./disk.ts', import.meta.url);
 const IDLE_MS = 20_000;
 
 /** A task ran and its work failed. Any other rejection says that no thread could be had for it: with no file to open left, say. */
@@ -19,11 +18,6 @@ export class TaskFailure extends Error {
     this.name = 'TaskFailure';
     this.code = code;
   }
-}
-
-interface Threads {
-  readonly pool: Piscina;
-  readonly loaded: LoadedThreads;
 }
 
 export class DiskPool {
@@ -50,7 +44,7 @@ export class DiskPool {
     const run = async (): Promise<void> => {
       // The one before may have been rejected by that: no new thread is begun for what has waited.
       if (closings !== this.#closings) throw new Error('the pool has been closed');
-      this.#removals ??= pool(1, IDLE_MS / 10).catch((error) => {
+      this.#removals ??= openThreads(module, { maxThreads: 1, idleTimeout: IDLE_MS / 10 }).catch((error) => {
         this.#removals = undefined;
         throw error;
       });
@@ -63,7 +57,7 @@ export class DiskPool {
 
   async #run<T>(name: string, task: object): Promise<T> {
     // One that could not be made is not kept: the next task tries again.
-    this.#work ??= pool(2, IDLE_MS).catch((error) => {
+    this.#work ??= openThreads(module, { maxThreads: 2, idleTimeout: IDLE_MS }).catch((error) => {
       this.#work = undefined;
       throw error;
     });
@@ -79,18 +73,10 @@ export class DiskPool {
     await Promise.all(
       pools.map(async (each) => {
         const threads = await each?.catch(() => undefined);
-        await threads?.loaded.all();
-        await threads?.pool.destroy();
+        await threads?.destroy();
       }),
     );
   }
-}
-
-async function pool(maxThreads: number, idleTimeout: number): Promise<Threads> {
-  const { Piscina: Pool } = await import('piscina');
-  // Descriptors come from system calls that Node does not see, and are closed here.
-  const made = new Pool({ filename, minThreads: 0, maxThreads, idleTimeout, trackUnmanagedFds: false });
-  return { pool: made, loaded: new LoadedThreads(made) };
 }
 
 function unwrap<T>(outcome: Outcome<T>): T {

@@ -152,5 +152,5 @@ function fraction(nanoseconds: number): string {
 /** Bytes that came from an archive, fit for a message: no control characters, at most 64 of them. */
 export function printable(text: string): string {
   const short = text.length > 64 ? `${text.slice(0, 64)}…` : text;
-  return short.replace(/[^\x20-\x7e…]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return short.replace(/[^\x20-\x7e\u2026]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
