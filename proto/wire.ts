@@ -5,6 +5,7 @@
  * fifteen. `bytes` are views into the input; strings must be UTF-8; whatever the input says, nothing is allocated beyond it.
  */
 import { isUtf8 } from 'node:buffer';
+import { own } from './owned.ts';
 
 const wireType = { varint: 0, fixed64: 1, delimited: 2, startGroup: 3, endGroup: 4, fixed32: 5 } as const;
 const maxGroups = 100;
@@ -184,7 +185,9 @@ export class BinaryWriter {
 
   /** A view on the writer's own buffer, which nobody writes any more. */
   finish(): Uint8Array {
-    return new Uint8Array(this.#buffer.buffer, this.#buffer.byteOffset, this.#pos);
+    const bytes = new Uint8Array(this.#buffer.buffer, this.#buffer.byteOffset, this.#pos);
+    // Smaller ones lie in Node's pool.
+    return this.#buffer.length === this.#buffer.buffer.byteLength ? own(bytes) : bytes;
   }
 
   uint32(value: number): this {

@@ -1,4 +1,5 @@
 /** The serving end of a link: calls that have come in and what is owed to them. */
+import { release } from '../../proto/owned.ts';
 import type { Failure } from '../sdk/failure.ts';
 import { type CallMeta, callFlag, type Frame, frameKind, type Port, type Priority, priority } from './frames.ts';
 import { LinkEnd, streamWindow } from './link.ts';
@@ -132,10 +133,11 @@ export class IncomingCall {
     this.#wire.post([frameKind.reply, this.id], payload, this.priority);
   }
 
-  /** False when the window is used up: the message has been taken, but wait for `writable` before the next. */
+  /** Takes the memory of the payload over. False when the window is used up: the message has been taken, but wait for `writable` before the next. */
   send(payload: Uint8Array): boolean {
     this.window -= payload.byteLength;
     this.#wire.post([frameKind.chunk, this.id], payload, this.priority);
+    release(payload);
     return this.window > 0;
   }
 

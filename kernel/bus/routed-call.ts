@@ -3,6 +3,7 @@
  * had not begun on it, and moves with a reload when its stream says `migrate`. A call that was dispatched to a generation that died is sent once more only when
  * its method is declared idempotent.
  */
+import { release } from '../../proto/owned.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { CallerLink, CallSink, OpenCall } from './caller.ts';
 import type { Deadlines, Expiring } from './deadlines.ts';
@@ -109,7 +110,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
     }
   }
 
-  /** False: wait for `writable` before the next. */
+  /** Takes the memory of the payload over. False: wait for `writable` before the next. */
   send(payload: Uint8Array): boolean {
     if (this.#done) return true;
     if (this.#unproven !== undefined) {
@@ -121,6 +122,7 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
       this.#writable = held < streamWindow;
     } else {
       this.#writable = this.#open.send(payload);
+      if (this.#unproven === undefined) release(payload);
     }
     return this.#writable;
   }

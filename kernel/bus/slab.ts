@@ -8,6 +8,8 @@
  * of the slot instead would save the second copy (2.9× and 3.1×) but would let a plugin that keeps a chunk see it change under its hands.
  * No free run is no error: the payload then rides in the batch.
  */
+import { own } from '../../proto/owned.ts';
+
 const slotBytes = 64 * 1024;
 const slots = 32;
 const headBytes = slots * 4;
@@ -69,9 +71,9 @@ export class SlabReceiver {
     const used = Math.ceil(length / slotBytes);
     if (first + used > slots) throw new RangeError(`slab reference to slot ${first} of ${slots}, ${length} bytes`);
     // Not zeroed first: all of it is set.
-    const own: Uint8Array = Buffer.allocUnsafeSlow(length);
-    own.set(this.#bytes.subarray(first * slotBytes, first * slotBytes + length));
+    const bytes: Uint8Array = own(Buffer.allocUnsafeSlow(length));
+    bytes.set(this.#bytes.subarray(first * slotBytes, first * slotBytes + length));
     for (let slot = first; slot < first + used; slot++) Atomics.store(this.#taken, slot, 0);
-    return own;
+    return bytes;
   }
 }

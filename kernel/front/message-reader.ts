@@ -2,6 +2,7 @@
  * Length-prefixed messages (gRPC over HTTP/2, "Length-Prefixed-Message"): a flag, 32 bits of length, the bytes. Memory is allocated as bytes arrive,
  * never by what a prefix says.
  */
+import { own, release } from '../../proto/owned.ts';
 import { Failure } from '../sdk/failure.ts';
 
 export const prefixBytes = 5;
@@ -64,7 +65,7 @@ export class MessageReader {
         const length = this.#check(chunk, at);
         const from = at + prefixBytes;
         if (chunk.length - from >= length) {
-          this.#keep(own(chunk, from, from + length));
+          this.#keep(cut(chunk, from, from + length));
           at = from + length;
           continue;
         }
@@ -100,6 +101,7 @@ export class MessageReader {
     if (partial.length >= needed) return partial;
     const grown = unfilled(Math.min(this.#length, Math.max(needed, partial.length * growth)));
     grown.set(partial.subarray(0, this.#have));
+    release(partial);
     this.#partial = grown;
     return grown;
   }
@@ -118,11 +120,11 @@ export class MessageReader {
 
 /** Memory that is filled to its end before anybody sees it: zeroing a message of 1 MiB first costs as much as its copying. */
 function unfilled(bytes: number): Uint8Array {
-  return Buffer.allocUnsafeSlow(bytes);
+  return own(Buffer.allocUnsafeSlow(bytes));
 }
 
 /** A view keeps the whole read buffer alive, for as long as a Wait is open: only a message that is most of its buffer may do that. */
-function own(chunk: Uint8Array, from: number, to: number): Uint8Array {
+function cut(chunk: Uint8Array, from: number, to: number): Uint8Array {
   const view = chunk.subarray(from, to);
   return view.length * 4 >= chunk.buffer.byteLength ? view : new Uint8Array(view);
 }

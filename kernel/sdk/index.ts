@@ -19,5 +19,6 @@ export type {
   Service,
   ServiceDefinition,
 } from './plugin.ts';
+export { release } from '../../proto/owned.ts';
 export { recordEvent } from './records.ts';
 export type { Commit, CommitResult, LeaseResource, RecordEvent, Records, SqlValue, Statement } from './records.ts';

@@ -1,6 +1,6 @@
 /** containerd.services.content.v1.Content */
 import { setImmediate as turn } from 'node:timers/promises';
-import { Failure, failpoint, type Service } from 'troupe/plugin';
+import { Failure, failpoint, release, type Service } from 'troupe/plugin';
 import {
   type ContentDefinition,
   type ListContentResponse,
@@ -117,6 +117,7 @@ export function contentService(store: Store, disk: Disk, writers: Writers): Serv
             await turn();
             try {
               await session.append(request);
+              release(request.data);
             } catch (cause) {
               failed = { cause };
             }

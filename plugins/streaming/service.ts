@@ -4,7 +4,7 @@
  * Messages are not looked at. A client that half-closes has said all it has to say; a plugin that ends its call ends the stream, which the client sees as
  * its end. The answer to StreamInit goes out after the stream can be taken, so that a client may name it in its next call.
  */
-import { type Call, Failure, type Service } from 'troupe/plugin';
+import { type Call, Failure, release, type Service } from 'troupe/plugin';
 import { StreamInit, type StreamingDefinition } from 'troupe/proto/containerd/services/streaming/v1/streaming.ts';
 import type { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { End, type StreamsDefinition } from 'troupe/proto/troupe/streaming/v1/streams.ts';
@@ -25,7 +25,7 @@ export function serveStreaming(open: OpenStreams): Service<typeof StreamingDefin
         endWith(call, stream);
         pump(messages, stream.fromClient);
         yield opened;
-        yield* stream.toClient;
+        yield* passed(stream.toClient);
       } finally {
         open.close(namespace, id);
         stream.end(new Failure('Canceled', `stream ${id}: its client has gone: context canceled`));
@@ -44,7 +44,7 @@ export function serveStreams(open: OpenStreams): Service<typeof StreamsDefinitio
         endWith(call, stream);
         pump(messages, stream.toClient);
         yield opened;
-        yield* stream.fromClient;
+        yield* passed(stream.fromClient);
         // The client has nothing more to say; what is said to it goes on until the plugin ends its side.
         yield { typeUrl: End.$type, value: new Uint8Array(0) };
         await stream.toClient.closed;
@@ -70,6 +70,14 @@ function idOf(first: IteratorResult<Any, unknown>): string {
 
 function endWith(call: Call, stream: OpenStream): void {
   call.signal.addEventListener('abort', () => stream.end(Failure.from(call.signal.reason)), { once: true });
+}
+
+/** Whoever asks for the next message has sent the one before. */
+async function* passed(messages: AsyncIterable<Any>): AsyncGenerator<Any, void, undefined> {
+  for await (const message of messages) {
+    yield message;
+    release(message.value);
+  }
 }
 
 /** Until one of both ends; never rejects, the other end hears of a failure. */

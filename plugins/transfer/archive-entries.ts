@@ -1,5 +1,5 @@
 /** The entries of an archive one after the other, each with its bytes as they come: the pushed parser of layers turned around for who stores entries over a bus. */
-import { Failure } from 'troupe/plugin';
+import { Failure, release } from 'troupe/plugin';
 import type { TarHeader } from '../lib/tar/format.ts';
 import { TarReader } from '../lib/tar/reader.ts';
 
@@ -70,6 +70,7 @@ async function* eventsOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Even
     const come = events;
     events = [];
     yield* come;
+    release(chunk);
   }
   reader.finish();
 }

@@ -91,29 +91,35 @@ async function storeBlob(
   if (!isDigest(digest)) throw invalid(`${JSON.stringify(name)} has no digest in its name`);
   const { size } = header;
   const digester = new Digester(digestAlgorithm(digest));
-  const watched = async function* (offset: number): AsyncGenerator<Uint8Array, void, undefined> {
+  const hashed = async function* (from: number): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const chunk of bytes) {
       const before = digester.size;
       digester.update(chunk);
-      if (digester.size > offset) yield before >= offset ? chunk : chunk.subarray(offset - before);
+      if (digester.size > from) yield before >= from ? chunk : chunk.subarray(from - before);
     }
   };
-  const descriptor = { mediaType: '', digest, size };
+  let stored = false;
+  // What the store gets all of, it checks. What it had already, or a part of it, is good; whether the archive is, is another question.
+  const source = (offset: number): AsyncIterable<Uint8Array> => {
+    stored = offset === 0;
+    return stored ? bytes : hashed(offset);
+  };
   const known = await scope.content.find(digest, scope.signal);
   if (known === undefined)
     await scope.content.write(
-      descriptor,
-      { labels: () => ({}), source: watched, onProgress: () => {}, once: true },
+      { mediaType: '', digest, size },
+      { labels: () => ({}), source, onProgress: () => {}, once: true },
       scope.signal,
     );
   else await scope.content.keep(digest, scope.signal);
-  // What was there already, or came out of an earlier attempt, is good; whether the archive is, is another question.
-  for await (const _ of watched(Number.POSITIVE_INFINITY));
-  if (digester.digest() !== digest)
-    throw new Failure(
-      'FailedPrecondition',
-      `archive of images: ${name} has digest ${digester.digest()}: failed precondition`,
-    );
+  if (!stored) {
+    for await (const _ of hashed(Number.POSITIVE_INFINITY));
+    if (digester.digest() !== digest)
+      throw new Failure(
+        'FailedPrecondition',
+        `archive of images: ${name} has digest ${digester.digest()}: failed precondition`,
+      );
+  }
   files.set(name, { digest, size, compressed: false, bytes: undefined });
 }
 
