@@ -35,13 +35,13 @@ const PATIENCE_MS = 30_000;
 /** The unpacker's side. */
 export class Feed {
   readonly #memory: FeedMemory;
-  readonly #hash: Hash;
+  readonly #hash: Hash | undefined;
   #inflow: Inflow;
   /** Compressed bytes so far. */
   size = 0;
 
   /** @param hash is given the compressed bytes, in order */
-  constructor(memory: FeedMemory, compression: 'gzip' | 'zstd', fd: number, hash: Hash) {
+  constructor(memory: FeedMemory, compression: 'gzip' | 'zstd', fd: number, hash: Hash | undefined) {
     this.#memory = memory;
     this.#hash = hash;
     this.#inflow = new Inflow(memory, { fd, compression, offset: 0, piece: PIECES - 1, at: 0, length: 0 });
@@ -75,7 +75,7 @@ export class Feed {
 
   #count(bytes: Buffer): void {
     this.size += bytes.length;
-    this.#hash.update(bytes);
+    this.#hash?.update(bytes);
   }
 
   #handOver(): boolean {
