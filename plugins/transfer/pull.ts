@@ -11,6 +11,7 @@ import { type BlobOptions, fetchBlob } from '../lib/registry/blob.ts';
 import type { Registry, Resolved } from '../lib/registry/registry.ts';
 import { formatReference } from '../lib/reference/reference.ts';
 import type { Labels } from './content.ts';
+import type { Downloads } from './downloads.ts';
 import type { Scope } from './scope.ts';
 import { Slots, together } from './together.ts';
 import { type Image, type Selection, type Visitor, walk } from './tree.ts';
@@ -26,7 +27,7 @@ export interface PullOptions {
   readonly selection: Selection;
   readonly unpacks: readonly UnpackWish[];
   readonly blobs: BlobOptions;
-  readonly downloads: Slots;
+  readonly downloads: Downloads;
 }
 
 const documentsAtOnce = 8;
@@ -172,12 +173,13 @@ class Fetcher implements Visitor {
       progress.update('already exists', descriptor, descriptor.size);
       return;
     }
-    await this.#options.downloads.use(signal, async () => {
+    await this.#options.downloads.use(signal, async (received) => {
       const came = await content.write(
         descriptor,
         {
           labels: () => this.#sourceLabel({}),
-          source: (offset, stop) => lent(fetchBlob(this.#registry, descriptor, offset, this.#options.blobs, stop)),
+          source: (offset, stop) =>
+            lent(fetchBlob(this.#registry, descriptor, offset, this.#options.blobs, stop), received),
           onProgress: (offset) => progress.update('downloading', descriptor, offset),
         },
         signal,
@@ -209,8 +211,12 @@ export function largestFirst(blobs: readonly Descriptor[]): Descriptor[] {
  * Each chunk is good until the next is asked for, and then its memory is free at once. Left to the collector, the buffers of a GB have it mark the heap some
  * hundred times, since all it sees of them is how fast they become more; that was an eighth of the processor time of a pull.
  */
-async function* lent(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+async function* lent(
+  chunks: AsyncIterable<Uint8Array>,
+  received: (bytes: number) => void,
+): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const chunk of chunks) {
+    received(chunk.length);
     yield chunk;
     const { buffer, byteLength } = chunk;
     if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);

@@ -9,13 +9,14 @@ import type { Config } from './config.ts';
 import { type End, nameOf, parseEnd } from './ends.ts';
 import { Progress } from './progress.ts';
 import { clientsOf } from './scope.ts';
+import type { Downloads } from './downloads.ts';
 import type { Slots } from './together.ts';
 import { type Work, works } from './works.ts';
 
 export interface ServiceOptions {
   readonly ctx: PluginContext<Config>;
   readonly transports: Transports;
-  readonly downloads: Slots;
+  readonly downloads: Downloads;
   readonly uploads: Slots;
 }
 

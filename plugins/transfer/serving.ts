@@ -6,6 +6,7 @@ import { Transports } from '../lib/registry/transports.ts';
 import type { Config } from './config.ts';
 import { registryService } from './registry-test.ts';
 import { transferService } from './service.ts';
+import { Downloads } from './downloads.ts';
 import { Slots } from './together.ts';
 
 export interface Serving {
@@ -16,7 +17,7 @@ export interface Serving {
 
 export function serving(ctx: PluginContext<Config>): Serving {
   const transports = new Transports(ctx.config.stall_timeout || undefined);
-  const downloads = new Slots(ctx.config.max_concurrent_downloads);
+  const downloads = new Downloads(ctx.config.max_concurrent_downloads);
   const uploads = new Slots(ctx.config.max_concurrent_uploaded_layers);
   return {
     transfer: transferService({ ctx, transports, downloads, uploads }),

@@ -20,13 +20,14 @@ import { requireVerified } from './image-verifiers.ts';
 import { importArchive } from './import.ts';
 import { adopt } from './stored.ts';
 import { type Clients, type Scope, withLease } from './scope.ts';
+import type { Downloads } from './downloads.ts';
 import type { Slots } from './together.ts';
 import type { Selection } from './tree.ts';
 
 export interface Job {
   readonly ctx: PluginContext<Config>;
   readonly transports: Transports;
-  readonly downloads: Slots;
+  readonly downloads: Downloads;
   readonly uploads: Slots;
   readonly clients: Clients;
   readonly call: Call & { readonly namespace: string };
