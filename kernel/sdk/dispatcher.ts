@@ -115,9 +115,9 @@ export class Dispatcher {
     return [...counts].map(([method, count]) => `${count} × ${method}`);
   }
 
-  /** Resolves true when no brief call runs, or no call at all when `all` is set; false after `ms`. */
-  async quiesce(ms: number, all = false): Promise<boolean> {
-    const quiet = () => (all ? this.#running.size : this.#brief) === 0;
+  /** Resolves true when no call runs; false after `ms`. */
+  async quiesce(ms: number): Promise<boolean> {
+    const quiet = () => this.#running.size === 0;
     if (quiet()) return true;
     return new Promise((resolve) => {
       const timer = ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => end(false), ms);

@@ -141,14 +141,13 @@ export class PluginHost {
     throw new Failure('Unknown', messageWithPlace(error, this.#plugin.dir), { cause: error });
   }
 
-  async suspend(quiesceMs: number, exclusive: boolean): Promise<Suspended> {
+  async suspend(endMs: number | undefined): Promise<Suspended> {
     this.dispatcher.hold();
-    if (exclusive) {
+    // Otherwise nobody is waited for: handlers that only compute have ended by now, and those that wait for a disk or another plugin would have
+    // everybody's calls wait along.
+    if (endMs !== undefined) {
       this.dispatcher.move();
-      if (!(await this.dispatcher.quiesce(quiesceMs, true)))
-        return { quiet: false, running: this.dispatcher.runningMethods };
-    } else {
-      await this.dispatcher.quiesce(quiesceMs);
+      if (!(await this.dispatcher.quiesce(endMs))) return { quiet: false, running: this.dispatcher.runningMethods };
     }
     try {
       return { quiet: true, state: handOver(await this.#instance?.suspend?.()) };
@@ -167,7 +166,7 @@ export class PluginHost {
   }
 
   async drained(): Promise<void> {
-    await Promise.all([this.dispatcher.quiesce(Number.POSITIVE_INFINITY, true), this.#drain?.()]);
+    await Promise.all([this.dispatcher.quiesce(Number.POSITIVE_INFINITY), this.#drain?.()]);
   }
 
   async configure(config: Record<string, unknown>): Promise<undefined | 'reload'> {

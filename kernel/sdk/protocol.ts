@@ -83,10 +83,10 @@ export interface WorkerControl {
   start(id: string): Promise<StartOutcome>;
   activate(id: string, state: HandedOver | undefined): Promise<void>;
   /**
-   * Stops taking calls, waits up to `quiesceMs` for running ones, and asks the plugin for its state. `exclusive`: every call must have ended before, and
-   * streams of `migrate` methods leave at once; otherwise the wait is for brief calls only, and those beyond finish on this generation.
+   * Stops taking calls, and asks the plugin for its state. `endMs`: every call must have ended before, within so many milliseconds, and streams of `migrate`
+   * methods leave at once; undefined: calls that run finish on this generation.
    */
-  suspend(id: string, quiesceMs: number, exclusive: boolean): Promise<Suspended>;
+  suspend(id: string, endMs: number | undefined): Promise<Suspended>;
   /** Takes calls again, after a suspend that found no quiet. */
   resume(id: string): Promise<void>;
   /** The next generation serves: streams of `migrate` methods leave, the others end in their own time. */

@@ -54,13 +54,14 @@ const control: WorkerControl = {
     try {
       await hostOf(id).activate(state);
     } finally {
-      urgency.settle();
+      // Behind the answer, which the callers wait for: it would wait for its turn among them.
+      setImmediate(() => urgency.settle());
     }
     // Not left to the timer: the very first call may be the one that never ends.
     page.turned();
   },
-  suspend(id, quiesceMs, exclusive) {
-    const suspended = hostOf(id).suspend(quiesceMs, exclusive);
+  suspend(id, endMs) {
+    const suspended = hostOf(id).suspend(endMs);
     page.holds();
     return suspended;
   },

@@ -16,11 +16,6 @@ import { incompatibility } from './compat.ts';
 import { type Generation, messageOf, startStep } from './generation.ts';
 import type { Unit } from './unit.ts';
 
-/**
- * Running brief calls get so long to end before the state is taken; those beyond finish on the suspended generation. Everybody else's calls wait meanwhile, so this is
- * twice what a handler takes that only computes, and not what a disk or another plugin may take.
- */
-const quiesceMs = 2;
 /** Where every call must have ended, it is worth waiting for them. */
 const exclusiveHoldMs = 10_000;
 /** Generations that only hold streams which end in their own time. */
@@ -226,7 +221,6 @@ export class Handover {
     unit.handing = this;
     unit.go('suspended', 'reload');
     const { exclusive, holdMs } = this.#hold;
-    const quiesce = exclusive ? holdMs : quiesceMs;
     let answer: Awaited<ReturnType<typeof suspend>>;
     try {
       answer = await suspend();
@@ -235,7 +229,7 @@ export class Handover {
       throw new Refusal('suspend', messageOf(error));
     }
     if (!answer.quiet) {
-      throw new Refusal('suspend', `calls have not ended within ${quiesce} ms: ${answer.running.join(', ')}`);
+      throw new Refusal('suspend', `calls have not ended within ${holdMs} ms: ${answer.running.join(', ')}`);
     }
     this.#phase = 'suspended';
     this.#state = answer.state;
@@ -244,7 +238,7 @@ export class Handover {
       const { page, plugins } = old.handle;
       hurry(threadIdOf(page));
       if (plugins.length === 1) letGo(page);
-      return old.handle.call('suspend', [unit.id, quiesce, exclusive], quiesce + holdMs);
+      return old.handle.call('suspend', [unit.id, exclusive ? holdMs : undefined], exclusive ? 2 * holdMs : holdMs);
     }
   }
 
