@@ -5,6 +5,7 @@
  *   store only    the same without unpacking
  *   unpack        the content is there: Prepare, Apply, Commit by our own client, layers at once where the daemon can
  *   one thread    the same with one pool thread, and with node:zlib in place of ISA-L: ours beside ours
+ *   beside        p99 of small calls while two layers of a GiB are unpacked, against that of an idle daemon
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
@@ -14,6 +15,7 @@ import { type BenchImage, benchImage, type ImageName, imageNames, type Packing, 
 import { containerdInstalled, type Peer, type PeerOptions } from '../peers.ts';
 import { median, type Report, type Row } from '../report.ts';
 import type { BenchOptions } from '../run.ts';
+import { besideUnpacks } from './beside.ts';
 import { type Limit, measureLimits } from './limits.ts';
 import { importByCtr, type Timed, timed, unpackByClient, withFreshPeer } from './work.ts';
 
@@ -22,6 +24,9 @@ const variants: readonly { readonly name: string; readonly config: string }[] = 
   { name: 'one thread', config: `${walking}\nthreads = 1\n` },
   { name: 'node:zlib', config: `${walking}\ninflate = "zlib"\n` },
 ];
+
+/** One layer of a GiB. */
+const besideImage = 'big-files' satisfies ImageName;
 
 /** Figures of one image in one packing, by what and by whom. */
 type Figures = Map<string, Map<string, Timed[]>>;
@@ -44,6 +49,17 @@ export async function bench(rounds: number, options: BenchOptions): Promise<Repo
         for (const packing of packings) await oneRound(image, packing, megabytes, peers, figures.get(packing)!);
       }
       for (const [packing, each] of figures) rows.push(...rowsOf(`${name}, ${packing}`, each));
+      if (name === besideImage) {
+        const rounded = await inTurn(rounds, () => besideUnpacks(image, megabytes + (image.rawSize >> 20)));
+        for (const [at, { what }] of rounded[0]!.entries())
+          rows.push({
+            what: `${name}, gzip: ${what}, p99 beside two unpacks, against idle`,
+            unit: 'ms',
+            ours: rounded.map((each) => each[at]!.busy),
+            peer: rounded.map((each) => each[at]!.idle),
+            more: false,
+          });
+      }
       notes.push(...notesOf(image, limits, figures));
       charts.push(chartOf(image, limits, figures));
     }
@@ -52,6 +68,12 @@ export async function bench(rounds: number, options: BenchOptions): Promise<Repo
   }
   notes.push(`load average ${before} before, ${loadavg()[0]!.toFixed(1)} after`);
   return { title: 'Unpack', peer: 'containerd', rows, notes, charts };
+}
+
+async function inTurn<T>(times: number, work: () => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  for (let round = 0; round < times; round++) results.push(await work());
+  return results;
 }
 
 function wanted(image: string | undefined): ImageName[] {
