@@ -58,6 +58,12 @@ export function data(streamId: number, payload: Uint8Array, endStream = false): 
   return frame(frameType.data, endStream ? frameFlag.endStream : 0, streamId, payload);
 }
 
+export function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value >>> 0);
+  return bytes;
+}
+
 /** A whole unary call. */
 export function call(
   streamId: number,
