@@ -26,6 +26,7 @@ export interface MessageFns<T, V extends string> {
 /** A message type whose message is not known at compile time. Methods, not properties, so that any codec fits. */
 export interface MessageCodec<T = unknown> {
   readonly $type: string;
+  /** Bytes of their own each time: who sends them frees them (owned.ts). */
   encode(message: T): { finish(): Uint8Array };
   decode(input: Uint8Array): T;
   fromPartial(object: object): T;

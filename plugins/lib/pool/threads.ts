@@ -1,5 +1,5 @@
 /**
- * A piscina pool, loaded by who has work for it: a daemon that is not asked holds neither the library nor its histograms, 2 MB in each thread that has them.
+ * A piscina pool, loaded by who has work for it: a daemon that is not asked holds neither the library nor its histograms, 1 MB in each thread that has them.
  *
  * A thread that is terminated while it loads koffi takes the process with it (kernel/sys/libc.ts), and piscina terminates also those that have not started yet.
  * They load their module before they say that they are ready, so both ways of ending wait for that.
