@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -20,7 +20,7 @@ function useDatabase(t: ExecutionContext, commit: CommitFunction = () => Promise
     database.exec(`PRAGMA journal_mode = WAL; ${sql}`);
     database.close();
   };
-  return { records, write };
+  return { records, write, path };
 }
 
 test('opens when the file is there, and says so before', (t) => {
@@ -32,6 +32,19 @@ test('opens when the file is there, and says so before', (t) => {
   write('CREATE TABLE a (x); INSERT INTO a VALUES (1)');
   t.is(records.get<{ x: number }>('SELECT x FROM a')!.x, 1);
   t.is(records.get('SELECT x FROM a WHERE x = ?', 2), undefined);
+});
+
+test('a log that cannot be opened is Unavailable, and is read when it can', (t) => {
+  const { records, write, path } = useDatabase(t);
+  write('CREATE TABLE a (x); INSERT INTO a VALUES (1)');
+  // As with no descriptor left: the file itself is open by then.
+  mkdirSync(`${path}-wal`);
+  for (const read of [() => records.all('SELECT x FROM a'), () => records.get('SELECT x FROM a')])
+    t.like(t.throws(read, { instanceOf: Failure, message: /unable to open database file: unavailable$/ }), {
+      code: 'Unavailable',
+    });
+  rmdirSync(`${path}-wal`);
+  t.is(records.get<{ x: number }>('SELECT x FROM a')!.x, 1);
 });
 
 test('cannot write', (t) => {

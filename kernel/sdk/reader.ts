@@ -28,6 +28,8 @@ export interface OpenRecords extends Records {
 
 /** Statements kept prepared per connection; the one unused for longest goes. */
 const maxStatements = 256;
+/** SQLITE_CANTOPEN */
+const cannotOpen = 14;
 /** How long a read waits while another connection recovers the log after a crash. */
 const busyTimeoutMs = 5000;
 
@@ -60,28 +62,37 @@ class Reader {
   }
 
   all(sql: string, params: SqlValue[]): unknown[] {
-    const statement = this.#prepare(sql);
-    if (!this.#wide.has(sql)) {
-      try {
-        return statement.all(...params);
-      } catch (error) {
-        this.#widen(sql, statement, error);
-      }
-    }
-    return statement.all(...params).map(narrow);
+    return this.#read(
+      sql,
+      (statement) => statement.all(...params),
+      (rows) => rows.map(narrow),
+    );
   }
 
   get(sql: string, params: SqlValue[]): unknown {
-    const statement = this.#prepare(sql);
-    if (!this.#wide.has(sql)) {
-      try {
-        return statement.get(...params);
-      } catch (error) {
-        this.#widen(sql, statement, error);
+    return this.#read(
+      sql,
+      (statement) => statement.get(...params),
+      (row) => row && narrow(row),
+    );
+  }
+
+  #read<T>(sql: string, run: (statement: StatementSync) => T, narrowed: (result: T) => T): T {
+    try {
+      const statement = this.#prepare(sql);
+      if (!this.#wide.has(sql)) {
+        try {
+          return run(statement);
+        } catch (error) {
+          this.#widen(sql, statement, error);
+        }
       }
+      return narrowed(run(statement));
+    } catch (error) {
+      // The log and its index are opened by the first statement: with no descriptor left that fails, and works when there are some again.
+      if ((error as { errcode?: number }).errcode === cannotOpen) throw this.#unavailable(error);
+      throw error;
     }
-    const row = statement.get(...params);
-    return row === undefined ? undefined : narrow(row);
   }
 
   close(): void {
@@ -120,11 +131,15 @@ class Reader {
     try {
       this.#database = new DatabaseSync(this.#path, { readOnly: true, timeout: busyTimeoutMs });
     } catch (error) {
-      throw new Failure('Unavailable', `records ${this.#path}: ${(error as Error).message}: unavailable`, {
-        cause: error,
-      });
+      throw this.#unavailable(error);
     }
     return this.#database;
+  }
+
+  #unavailable(error: unknown): Failure {
+    return new Failure('Unavailable', `records ${this.#path}: ${(error as Error).message}: unavailable`, {
+      cause: error,
+    });
   }
 }
 
