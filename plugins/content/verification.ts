@@ -20,7 +20,7 @@ export function verificationService(store: Store, disk: Disk): Service<typeof Ve
     async *verify({ drop, threads }, call) {
       const began = performance.now();
       const maxThreads = Math.min(threads > 0 ? threads : availableParallelism(), mostThreads);
-      const pool = await openThreads(new URL('./verify-thread.ts', import.meta.url), { maxThreads });
+      const pool = openThreads(new URL('./verify-thread.ts', import.meta.url), { maxThreads });
       const summary = { blobs: 0n, bytes: 0n, damaged: 0n, ms: 0 };
       try {
         for await (const { digest, size, problem } of checked(store, disk, pool, maxThreads, call.signal)) {

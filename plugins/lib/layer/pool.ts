@@ -59,7 +59,7 @@ interface Turn {
 
 export class LayerPool {
   readonly #threads: number;
-  #opened: Promise<Threads> | undefined;
+  #opened: Threads | undefined;
   readonly #options: PoolOptions;
   readonly #running = new Set<TaskControl>();
   readonly #waiting: Turn[] = [];
@@ -127,8 +127,7 @@ export class LayerPool {
     clearTimeout(this.#timer);
     for (const turn of this.#waiting.splice(0)) turn.refuse(ended());
     for (const control of this.#running) control.cancel();
-    const threads = await this.#opened?.catch(() => undefined);
-    await threads?.close();
+    await this.#opened?.close();
   }
 
   /** Runs `work` when a thread is there for it. */
@@ -195,6 +194,8 @@ export class LayerPool {
   }
 
   #assist(): void {
+    const threads = this.#opened;
+    if (threads === undefined) return;
     const candidates = [...this.#unpacking]
       .filter(({ assistant, size, memory }) => assistant === undefined && size >= WORTHWHILE && !memory.is('closed'))
       .sort((a, b) => b.size - a.size);
@@ -202,8 +203,8 @@ export class LayerPool {
       if (this.#waiting.length > 0 || this.#busy + this.#assistants >= this.#threads) return;
       this.#assistants++;
       const task: AssistTask = { memory: unpacking.memory.buffers };
-      unpacking.assistant = this.#open()
-        .then(({ pool }) => pool.run(task, { name: 'assist' }))
+      unpacking.assistant = threads.pool
+        .run(task, { name: 'assist' })
         .catch(() => unpacking.memory.lost())
         .then(() => {
           unpacking.assistant = undefined;
@@ -213,16 +214,12 @@ export class LayerPool {
     }
   }
 
-  #open(): Promise<Threads> {
-    // A thread that waits in Atomics.wait, as piscina's own do, takes no inflated chunk off its loop.
+  #open(): Threads {
     this.#opened ??= openThreads(new URL('./worker.ts', import.meta.url), {
       maxThreads: this.#threads,
       idleTimeout: IDLE_MS,
+      // A thread that waits in Atomics.wait, as piscina's own do, takes no inflated chunk off its loop.
       atomics: 'disabled',
-    }).catch((error) => {
-      // The next task tries again.
-      this.#opened = undefined;
-      throw error;
     });
     return this.#opened;
   }
@@ -239,8 +236,7 @@ export class LayerPool {
     signal.addEventListener('abort', cancel, { once: true });
     this.#running.add(control);
     try {
-      const { pool } = await this.#open();
-      const outcome = (await pool.run(task(control.buffer), {
+      const outcome = (await this.#open().pool.run(task(control.buffer), {
         name,
         transferList: transferList as never,
       })) as Outcome<T>;

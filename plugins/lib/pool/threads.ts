@@ -5,6 +5,7 @@
  * They load their module before they say that they are ready, so both ways of ending wait for that.
  */
 import { once } from 'node:events';
+import { createRequire } from 'node:module';
 import type { Piscina } from 'piscina';
 
 export interface ThreadsOptions {
@@ -15,9 +16,12 @@ export interface ThreadsOptions {
   readonly atomics?: 'disabled';
 }
 
-/** @param module whose functions are the tasks */
-export async function openThreads(module: URL, options: ThreadsOptions): Promise<Threads> {
-  const { Piscina: Pool } = await import('piscina');
+const require = createRequire(import.meta.url);
+
+/** @param module whose functions are the tasks. @throws Error when the library cannot be loaded, with no descriptor left, say: the next time it may */
+export function openThreads(module: URL, options: ThreadsOptions): Threads {
+  // Node remembers an `import()` that failed for want of a descriptor, and fails all that come after. A `require()` it tries again.
+  const { Piscina: Pool } = require('piscina') as typeof import('piscina');
   return new Threads(
     new Pool({
       ...options,

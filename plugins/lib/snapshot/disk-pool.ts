@@ -21,8 +21,8 @@ export class TaskFailure extends Error {
 }
 
 export class DiskPool {
-  #work: Promise<Threads> | undefined;
-  #removals: Promise<Threads> | undefined;
+  #work: Threads | undefined;
+  #removals: Threads | undefined;
   #closings = 0;
   #lastRemoval: Promise<void> = Promise.resolve();
 
@@ -44,11 +44,8 @@ export class DiskPool {
     const run = async (): Promise<void> => {
       // The one before may have been rejected by that: no new thread is begun for what has waited.
       if (closings !== this.#closings) throw new Error('the pool has been closed');
-      this.#removals ??= openThreads(module, { maxThreads: 1, idleTimeout: IDLE_MS / 10 }).catch((error) => {
-        this.#removals = undefined;
-        throw error;
-      });
-      return unwrap<void>(await (await this.#removals).pool.run({ parent, name }, { name: 'unlink' }));
+      this.#removals ??= openThreads(module, { maxThreads: 1, idleTimeout: IDLE_MS / 10 });
+      return unwrap<void>(await this.#removals.pool.run({ parent, name }, { name: 'unlink' }));
     };
     const removed = this.#lastRemoval.then(run, run);
     this.#lastRemoval = removed;
@@ -56,12 +53,8 @@ export class DiskPool {
   }
 
   async #run<T>(name: string, task: object): Promise<T> {
-    // One that could not be made is not kept: the next task tries again.
-    this.#work ??= openThreads(module, { maxThreads: 2, idleTimeout: IDLE_MS }).catch((error) => {
-      this.#work = undefined;
-      throw error;
-    });
-    return unwrap<T>(await (await this.#work).pool.run(task, { name }));
+    this.#work ??= openThreads(module, { maxThreads: 2, idleTimeout: IDLE_MS });
+    return unwrap<T>(await this.#work.pool.run(task, { name }));
   }
 
   /** Ends the threads; tasks that are under way are rejected. */
@@ -70,12 +63,7 @@ export class DiskPool {
     const pools = [this.#work, this.#removals];
     this.#work = undefined;
     this.#removals = undefined;
-    await Promise.all(
-      pools.map(async (each) => {
-        const threads = await each?.catch(() => undefined);
-        await threads?.destroy();
-      }),
-    );
+    await Promise.all(pools.map((each) => each?.destroy()));
   }
 }
 
