@@ -123,7 +123,7 @@ test('--null-io, --log-uri and --fifo-dir', async (t) => {
     const image = await side.image();
     await side.show(['run', '--rm', '--null-io', image, 'null', 'sh', '-c', 'echo unheard; exit 2']);
     const log = join(side.dir, 'log', 'out.txt');
-    await side.show([
+    const args = [
       'run',
       '--rm',
       '--log-uri',
@@ -133,10 +133,20 @@ test('--null-io, --log-uri and --fifo-dir', async (t) => {
       'sh',
       '-c',
       'echo out; echo err >&2; exit 2',
-    ]);
+    ];
     const logged = () => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').sort().join(' ') : 'no log');
     // Two goroutines of the shim copy the two streams, and the second may come after the container has gone.
-    for (let tries = 0; tries < 100 && logged() !== ' err out'; tries++) await setTimeout(50);
+    const whole = async (): Promise<boolean> => {
+      for (let tries = 0; tries < 100 && logged() !== ' err out'; tries++) await setTimeout(50);
+      return logged() === ' err out';
+    };
+    await side.show(args);
+    // Or never, once in hundreds of runs, as with `loud` below: then it is run again, which is not shown.
+    for (let tries = 0; tries < 2 && !(await whole()); tries++) {
+      rmSync(log, { force: true });
+      await side.ctr(args);
+    }
+    await whole();
     side.note(logged());
     await side.show(['run', '--rm', '--log-uri', 'file://relative', image, 'relative', 'true']);
     await side.show(['run', '--rm', '--log-uri', 'nonsense://x', image, 'scheme', 'true']);
