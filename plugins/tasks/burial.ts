@@ -12,6 +12,7 @@ import { removeCgroups } from './cgroups.ts';
 import type { TasksHost } from './host.ts';
 import { deleteByShim } from './shim-process.ts';
 import { endProcess, findRuntimes, findShim, goneWithin, isRunning, plausiblePid, type ShimPid } from './shim-pid.ts';
+import { whenThereAreDescriptors } from './scarcity.ts';
 import { settledWithin } from './settled.ts';
 import type { Task } from './task.ts';
 
@@ -36,7 +37,9 @@ export async function retireShim(host: TasksHost, task: Task, shared: boolean): 
     const parted = !shared && (await settledWithin(shim.closed, host.timeouts.shutdown));
     shim.close();
     // Its process ends some milliseconds after its last connection.
-    if (parted && task.shimPid !== undefined && (await goneWithin(task.shimPid, partingTime))) return;
+    const { shimPid } = task;
+    if (parted && shimPid !== undefined && (await whenThereAreDescriptors(() => goneWithin(shimPid, partingTime))))
+      return;
   }
   if (!shared) await endShim(host, task);
 }
@@ -45,7 +48,11 @@ export async function retireShim(host: TasksHost, task: Task, shared: boolean): 
  * Ends the process of a shim that does not end by itself; where its pid is not known, whatever runs under the task's name: a `start` whose daemon died meanwhile,
  * and what that started. True when it is gone, as far as can be seen.
  */
-export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
+export function endShim(host: TasksHost, task: Task): Promise<boolean> {
+  return whenThereAreDescriptors(() => end(host, task));
+}
+
+async function end(host: TasksHost, task: Task): Promise<boolean> {
   const { namespace, id, binary } = task;
   const find = (): ShimPid | undefined => findShim(binary, namespace, id, host.daemon.address);
   let target = task.shimPid ?? find();
@@ -66,11 +73,13 @@ export async function endShim(host: TasksHost, task: Task): Promise<boolean> {
  */
 export async function clearUnmade(host: TasksHost, task: Task): Promise<void> {
   const { namespace, id, binary, bundle } = task;
-  for (const process of findRuntimes(bundle.path)) {
-    if (await goneWithin(process, host.timeouts.cleanup)) continue;
-    host.log.warn('ending a runtime that makes a container for nobody', { namespace, id, pid: process.pid });
-    await endProcess(process, host.timeouts.cleanup);
-  }
+  await whenThereAreDescriptors(async () => {
+    for (const process of findRuntimes(bundle.path)) {
+      if (await goneWithin(process, host.timeouts.cleanup)) continue;
+      host.log.warn('ending a runtime that makes a container for nobody', { namespace, id, pid: process.pid });
+      await endProcess(process, host.timeouts.cleanup);
+    }
+  });
   await deleteByShim(host, { namespace, id, bundle: bundle.path, binary });
   await removeCgroups(bundle.cgroupsPath());
 }

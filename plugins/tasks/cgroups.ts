@@ -6,6 +6,7 @@ import { readdirSync, rmdirSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { mountinfo } from 'troupe/sys';
+import { isScarcity, whenThereAreDescriptors } from './scarcity.ts';
 
 /** What is being killed is in its group for some milliseconds more. */
 const attempts = 20;
@@ -14,10 +15,12 @@ const pauseMs = 25;
 /** @param path of the spec (`linux.cgroupsPath`); one that is systemd's, relative, or leads elsewhere is left alone */
 export async function removeCgroups(path: string): Promise<void> {
   if (!posix.isAbsolute(path) || posix.normalize(path) !== path || path.endsWith('/')) return;
-  const mounts = mountinfo().filter(({ fstype }) => fstype === 'cgroup' || fstype === 'cgroup2');
-  for (const { mountPoint } of mounts) {
-    for (let attempt = 0; !removed(join(mountPoint, path)) && attempt < attempts; attempt++) await delay(pauseMs);
-  }
+  await whenThereAreDescriptors(async () => {
+    const mounts = mountinfo().filter(({ fstype }) => fstype === 'cgroup' || fstype === 'cgroup2');
+    for (const { mountPoint } of mounts) {
+      for (let attempt = 0; !removed(join(mountPoint, path)) && attempt < attempts; attempt++) await delay(pauseMs);
+    }
+  });
 }
 
 /** True as well when it is not there, or cannot ever be removed. */
@@ -28,6 +31,7 @@ function removed(dir: string): boolean {
     rmdirSync(dir);
     return true;
   } catch (error) {
+    if (isScarcity(error)) throw error;
     return (error as NodeJS.ErrnoException).code !== 'EBUSY';
   }
 }

@@ -234,14 +234,9 @@ export class TaskManager {
     this.#host.log.warn('cleaning up after a dead shim', { namespace, id, reason });
     await this.exits.publishOverdue(task);
     task.condition = 'gone';
-    if (!this.#shared(task)) await endShim(this.#host, task);
-    const exit = await cleanAfterShim(this.#host, task);
-    try {
-      failpoint('tasks.shim.cleaned');
-    } catch (error) {
-      // One that is gone and not forgotten would keep its name until the next start.
-      this.#host.log.error('cleaning up failed', { namespace, id, error: Failure.from(error).message });
-    }
+    await this.#tried(task, async () => this.#shared(task) || endShim(this.#host, task));
+    const exit = await this.#tried(task, () => cleanAfterShim(this.#host, task));
+    await this.#tried(task, async () => failpoint('tasks.shim.cleaned'));
     await this.#forget(task, exit);
     try {
       failpoint('tasks.exit.publish');
@@ -258,9 +253,19 @@ export class TaskManager {
   async #retire(task: Task, clear?: () => Promise<void>): Promise<void> {
     // From here on the end of the connection is no news.
     task.condition = 'gone';
-    await retireShim(this.#host, task, this.#shared(task));
-    await clear?.();
+    await this.#tried(task, () => retireShim(this.#host, task, this.#shared(task)));
+    if (clear !== undefined) await this.#tried(task, clear);
     await this.#forget(task, undefined);
+  }
+
+  /** A step of taking a task away. None keeps the next one from being tried: one that is gone and not forgotten would keep its name until the next start. */
+  async #tried<T>({ namespace, id }: Task, step: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await step();
+    } catch (error) {
+      this.#host.log.error('cleaning up failed', { namespace, id, error: Failure.from(error).message });
+      return undefined;
+    }
   }
 
   async #forget(task: Task, exit: TaskExit | undefined): Promise<void> {

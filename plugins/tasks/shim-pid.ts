@@ -1,10 +1,13 @@
 /**
  * The process of a shim, so that a shim that no longer listens can be ended. A pid is what the shim says of itself, so it is believed only when that process runs the
  * shim's binary, and it is signalled only while it is still the same process.
+ *
+ * What looks for a process in order to end it throws when there is no descriptor to look with (scarcity.ts): it would take one that runs for gone.
  */
 
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isScarcity } from './scarcity.ts';
 
 export interface ShimPid {
   readonly pid: number;
@@ -12,8 +15,16 @@ export interface ShimPid {
   readonly startTime: string;
 }
 
-/** The process, or undefined when there is none, it is one that no shim can be, or it runs something other than `binary`. */
+/** The process, or undefined when there is none, it is one that no shim can be, it runs something other than `binary`, or it cannot be told. */
 export function shimPid(pid: number, binary: string): ShimPid | undefined {
+  try {
+    return identified(pid, binary);
+  } catch {
+    return undefined;
+  }
+}
+
+function identified(pid: number, binary: string): ShimPid | undefined {
   if (!plausiblePid(pid)) return undefined;
   const startTime = startTimeOf(pid);
   return startTime !== undefined && runs(pid, binary) ? { pid, startTime } : undefined;
@@ -30,7 +41,7 @@ export function findShim(binary: string, namespace: string, id: string, address:
     const says = (flag: string, value: string): boolean =>
       words[words.indexOf(flag) + 1] === value && words.includes(flag);
     if (says('-namespace', namespace) && says('-id', id) && says('-address', address)) {
-      const found = shimPid(Number(name), binary);
+      const found = identified(Number(name), binary);
       if (found !== undefined) return found;
     }
   }
@@ -55,7 +66,8 @@ export function findRuntimes(path: string): ShimPid[] {
 function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`).toString().split('\0');
-  } catch {
+  } catch (error) {
+    if (isScarcity(error)) throw error;
     return [];
   }
 }
@@ -115,7 +127,8 @@ function startTimeOf(pid: number): string | undefined {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-  } catch {
+  } catch (error) {
+    if (isScarcity(error)) throw error;
     return undefined;
   }
 }
@@ -129,7 +142,8 @@ function runs(pid: number, binary: string): boolean {
     return commandLine(pid)
       .slice(0, 4)
       .some((word) => word === real || word === binary);
-  } catch {
+  } catch (error) {
+    if (isScarcity(error)) throw error;
     return false;
   }
 }

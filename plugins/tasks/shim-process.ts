@@ -6,11 +6,11 @@
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Failure } from 'troupe/plugin';
 import { DeleteResponse } from 'troupe/proto/containerd/task/v2/task.ts';
 import { canLaunch, launch, maxInputBytes } from '../lib/process/launch.ts';
 import type { TasksHost } from './host.ts';
+import { whenThereAreDescriptors } from './scarcity.ts';
 import { settledWithin } from './settled.ts';
 import { systemWords } from './shim-failure.ts';
 
@@ -19,10 +19,6 @@ const maxOutputBytes = 64 << 10;
 
 /** What of an error's text is worth showing. */
 const tailBytes = 8 << 10;
-
-/** How long, ms, the cleaning up after a shim may wait for descriptors, and between two looks. */
-const scarcityMs = 20_000;
-const scarcityPause = 250;
 
 /** How long to wait, ms, for the pipes of a command that has ended: a child that kept them open must not hold the caller. */
 const drainTime = 500;
@@ -224,20 +220,6 @@ export async function deleteByShim(host: TasksHost, shim: ShimIdentity): Promise
   } catch (error) {
     host.log.warn('shim cleanup failed', { ...about(shim), error: Failure.from(error).message });
     return undefined;
-  }
-}
-
-/** Nobody else takes away what a runtime keeps of a container, so for want of descriptors its removal waits. @throws as `work` does, at last */
-async function whenThereAreDescriptors<T>(work: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + scarcityMs;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      const { code } = ((error as Failure).cause ?? {}) as NodeJS.ErrnoException;
-      if ((code !== 'EMFILE' && code !== 'ENFILE') || performance.now() > deadline) throw error;
-      await delay(scarcityPause);
-    }
   }
 }
 
