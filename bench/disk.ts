@@ -7,6 +7,7 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { leftover } from './leftovers.ts';
 
 export interface Disk {
   readonly dir: string;
@@ -26,7 +27,7 @@ const never = '11';
 
 let spare: Image | undefined;
 keepMemory();
-process.once('exit', discardSpare);
+leftover(discardSpare);
 
 /** Free memory stays with the guest until this process ends. */
 function keepMemory(): void {
@@ -34,7 +35,7 @@ function keepMemory(): void {
     const before = readFileSync(reporting, 'utf8').trim();
     if (Number(before) >= Number(never)) return;
     writeFileSync(reporting, never);
-    process.once('exit', () => writeFileSync(reporting, before));
+    leftover(() => writeFileSync(reporting, before));
   } catch {
     // Not such a machine, or not ours to set: each measurement warms what it needs.
   }
@@ -48,10 +49,16 @@ export function makeDisk(megabytes: number): Disk {
   // Discarding would give the memory back.
   execFileSync('mkfs.ext4', ['-q', '-F', '-E', 'nodiscard', file]);
   execFileSync('mount', ['-o', 'loop', file, dir]);
+  const undone = leftover(() => {
+    // Whoever still has a file of it open has been killed just now.
+    execFileSync('umount', ['--lazy', dir]);
+    rmSync(image.base, { recursive: true, force: true });
+  });
   return {
     dir,
     remove() {
       execFileSync('umount', [dir]);
+      undone();
       discardSpare();
       spare = image;
     },

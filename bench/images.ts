@@ -15,6 +15,7 @@ import {
   existsSync,
   linkSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -23,10 +24,11 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createZstdCompress } from 'node:zlib';
+import { leftover } from './leftovers.ts';
 
 export type Packing = 'gzip' | 'zstd';
 export const packings: readonly Packing[] = ['gzip', 'zstd'];
@@ -92,6 +94,14 @@ export type ImageName = keyof typeof recipes;
 export const imageNames = Object.keys(recipes) as ImageName[];
 
 const sources = ['/usr', '/opt'];
+
+/** @param kept where images are kept from run to run; undefined: for this run only */
+export function imagesDir(kept: string | undefined): string {
+  if (kept !== undefined) return kept;
+  const dir = mkdtempSync(join(tmpdir(), 'troupe-bench-images-'));
+  leftover(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
 
 /** @param quick a twelfth of the size, for development: its figures are no figures */
 export async function benchImage(name: ImageName, dir: string, quick: boolean): Promise<BenchImage> {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { HealthDefinition } from '../proto/gen/grpc/health/v1/health.ts';
 import { GrpcClient, typedClient } from '../kernel/front/client.ts';
+import { leftover } from './leftovers.ts';
 import { RawClient } from './raw-client.ts';
 
 const launcher = fileURLToPath(new URL('../kernel/trouped', import.meta.url));
@@ -54,6 +55,10 @@ export async function startPeer(name: Peer['name'], dir: string, options: PeerOp
     name === 'troupe' ? launcher : 'containerd',
     ['--config', config, ...places, '--log-level', options.onLog === undefined ? 'error' : 'warn'],
     { stdio: ['ignore', 'ignore', options.onLog === undefined ? 'inherit' : 'pipe'] },
+  );
+  child.once(
+    'exit',
+    leftover(() => child.kill('SIGKILL')),
   );
   if (options.onLog !== undefined) createInterface({ input: child.stderr! }).on('line', options.onLog);
   const bootMs = await served(address, began);

@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { BenchImage, Descriptor, Packing } from './images.ts';
+import { leftover } from './leftovers.ts';
 
 export class BenchRegistry {
   readonly #dir = mkdtempSync('/dev/shm/troupe-bench-registry-');
@@ -25,6 +26,13 @@ export class BenchRegistry {
     const env = { ...process.env, OTEL_TRACES_EXPORTER: 'none' };
     const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'], env });
     this.#child = child;
+    child.once(
+      'exit',
+      leftover(() => {
+        child.kill('SIGKILL');
+        rmSync(this.#dir, { recursive: true, force: true });
+      }),
+    );
     this.#ended = new Promise((resolve) => child.once('exit', resolve));
     await new Promise<void>((resolve, reject) => {
       child.once('error', reject);

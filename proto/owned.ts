@@ -5,8 +5,8 @@
  * become more: a seventh of the processor time of an import through Transfer (measured).
  */
 
-/** Bytes below which it is not worth the bookkeeping. */
-const worthwhile = 64 * 1024;
+/** Bytes below which it is not worth the bookkeeping, nor a look at it with every small message; Node's pool, 64 KiB, is below. */
+const worthwhile = 128 * 1024;
 
 /** Buffers that hold one message and nothing else. */
 const buffers = new WeakSet<ArrayBufferLike>();
@@ -22,5 +22,5 @@ export function own<T extends Uint8Array>(bytes: T): T {
  * nobody has use for any byte of it, a system call on another thread included: every view of it is empty from now on.
  */
 export function release({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffers.delete(buffer)) buffer.transfer(0);
+  if (buffer.byteLength >= worthwhile && buffer instanceof ArrayBuffer && buffers.delete(buffer)) buffer.transfer(0);
 }

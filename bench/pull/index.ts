@@ -6,10 +6,16 @@
  *   import    an archive through Transfer, against `ctr images import`
  *   crowd     20 clients that pull the same image at once: bytes that the registry sends, against one pull
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type BenchImage, benchImage, type ImageName, imageNames, type Packing, packings } from '../images.ts';
+import { loadavg } from 'node:os';
+import {
+  type BenchImage,
+  benchImage,
+  imagesDir,
+  type ImageName,
+  imageNames,
+  type Packing,
+  packings,
+} from '../images.ts';
 import { containerdInstalled, type Peer } from '../peers.ts';
 import { BenchRegistry } from '../registry.ts';
 import { median, type Report, type Row } from '../report.ts';
@@ -23,7 +29,7 @@ type Figures = Map<string, { ours: Timed[]; peer: Timed[] }>;
 
 export async function bench(rounds: number, options: BenchOptions): Promise<Report> {
   const registry = await new BenchRegistry().start();
-  const dir = options.images ?? mkdtempSync(join(tmpdir(), 'troupe-bench-images-'));
+  const dir = imagesDir(options.images);
   const rows: Row[] = [];
   const notes: string[] = [];
   const before = loadavg()[0]!.toFixed(1);
@@ -59,7 +65,6 @@ export async function bench(rounds: number, options: BenchOptions): Promise<Repo
     }
   } finally {
     await registry.stop();
-    if (options.images === undefined) rmSync(dir, { recursive: true, force: true });
   }
   notes.push(`load average ${before} before, ${loadavg()[0]!.toFixed(1)} after`);
   return { title: 'Pull', peer: 'containerd', rows, notes };

@@ -7,11 +7,17 @@
  *   one thread    the same with one pool thread, and with node:zlib in place of ISA-L: ours beside ours
  *   beside        p99 of small calls while two layers of a GiB are unpacked, against that of an idle daemon
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { loadavg } from 'node:os';
 import type { Chart } from '../chart.ts';
-import { type BenchImage, benchImage, type ImageName, imageNames, type Packing, packings } from '../images.ts';
+import {
+  type BenchImage,
+  benchImage,
+  imagesDir,
+  type ImageName,
+  imageNames,
+  type Packing,
+  packings,
+} from '../images.ts';
 import { containerdInstalled, type Peer, type PeerOptions } from '../peers.ts';
 import { median, type Report, type Row } from '../report.ts';
 import type { BenchOptions } from '../run.ts';
@@ -32,39 +38,35 @@ const besideImage = 'big-files' satisfies ImageName;
 type Figures = Map<string, Map<string, Timed[]>>;
 
 export async function bench(rounds: number, options: BenchOptions): Promise<Report> {
-  const dir = options.images ?? mkdtempSync(join(tmpdir(), 'troupe-bench-images-'));
+  const dir = imagesDir(options.images);
   const peers: Peer['name'][] = containerdInstalled() ? ['troupe', 'containerd'] : ['troupe'];
   const rows: Row[] = [];
   const notes: string[] = [];
   const charts: Chart[] = [];
   const before = loadavg()[0]!.toFixed(1);
-  try {
-    for (const name of wanted(options.image)) {
-      const image = await benchImage(name, dir, options.quick);
-      const megabytes = 1024 + Math.ceil((1.4 * image.rawSize + 2 * image.packed.gzip.size) / 2 ** 20);
-      const limits: Limit[][] = [];
-      const figures = new Map<Packing, Figures>(packings.map((packing) => [packing, new Map()]));
-      for (let round = 0; round < rounds; round++) {
-        limits.push(await measureLimits(image, megabytes));
-        for (const packing of packings) await oneRound(image, packing, megabytes, peers, figures.get(packing)!);
-      }
-      for (const [packing, each] of figures) rows.push(...rowsOf(`${name}, ${packing}`, each));
-      if (name === besideImage) {
-        const rounded = await inTurn(rounds, () => besideUnpacks(image, megabytes + (image.rawSize >> 20)));
-        for (const [at, { what }] of rounded[0]!.entries())
-          rows.push({
-            what: `${name}, gzip: ${what}, p99 beside two unpacks, against idle`,
-            unit: 'ms',
-            ours: rounded.map((each) => each[at]!.busy),
-            peer: rounded.map((each) => each[at]!.idle),
-            more: false,
-          });
-      }
-      notes.push(...notesOf(image, limits, figures));
-      charts.push(chartOf(image, limits, figures));
+  for (const name of wanted(options.image)) {
+    const image = await benchImage(name, dir, options.quick);
+    const megabytes = 1024 + Math.ceil((1.4 * image.rawSize + 2 * image.packed.gzip.size) / 2 ** 20);
+    const limits: Limit[][] = [];
+    const figures = new Map<Packing, Figures>(packings.map((packing) => [packing, new Map()]));
+    for (let round = 0; round < rounds; round++) {
+      limits.push(await measureLimits(image, megabytes));
+      for (const packing of packings) await oneRound(image, packing, megabytes, peers, figures.get(packing)!);
     }
-  } finally {
-    if (options.images === undefined) rmSync(dir, { recursive: true, force: true });
+    for (const [packing, each] of figures) rows.push(...rowsOf(`${name}, ${packing}`, each));
+    if (name === besideImage) {
+      const rounded = await inTurn(rounds, () => besideUnpacks(image, megabytes + (image.rawSize >> 20)));
+      for (const [at, { what }] of rounded[0]!.entries())
+        rows.push({
+          what: `${name}, gzip: ${what}, p99 beside two unpacks, against idle`,
+          unit: 'ms',
+          ours: rounded.map((each) => each[at]!.busy),
+          peer: rounded.map((each) => each[at]!.idle),
+          more: false,
+        });
+    }
+    notes.push(...notesOf(image, limits, figures));
+    charts.push(chartOf(image, limits, figures));
   }
   notes.push(`load average ${before} before, ${loadavg()[0]!.toFixed(1)} after`);
   return { title: 'Unpack', peer: 'containerd', rows, notes, charts };

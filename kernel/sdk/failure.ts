@@ -5,7 +5,7 @@
  * built again on the other side. `cause` stays where it was thrown, for that side's log.
  */
 
-/** Classes, each with its gRPC status number (google.golang.org/grpc/codes). `front/status.ts` is the only place that uses the numbers. */
+/** Classes, each with its gRPC status number (gRPC's doc/statuscodes.md). `front/status.ts` is the only place that uses the numbers. */
 export const failureCodes = {
   Canceled: 1,
   Unknown: 2,
