@@ -3,6 +3,7 @@
  * thread reads it at the kernel's speed. Writes go over the bus, because refs, digests and leases are the content store's to guard.
  *
  *   <root of content>/blobs/sha256/<hex>      read only
+ *   <root of content>/ingest/<directory>/data read only, while it grows
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -38,6 +39,17 @@ export class Blobs {
     );
     if (row === undefined) throw new Failure('NotFound', `content ${digest}: not found`);
     return { path: join(this.#root, 'blobs', digestAlgorithm(digest), digestHex(digest)), size: Number(row.size) };
+  }
+
+  /** Where the bytes lie that somebody writes under `ref`, to become that digest; undefined when nobody does. */
+  arriving(namespace: string, ref: string, digest: Digest): string | undefined {
+    const row = this.#records.get<{ directory: string }>(
+      'SELECT directory FROM content_ingest WHERE ns = ? AND ref = ? AND expected = ?',
+      namespace,
+      ref,
+      digest,
+    );
+    return row && join(this.#root, 'ingest', row.directory, 'data');
   }
 
   /**

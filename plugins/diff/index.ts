@@ -5,6 +5,8 @@ import { definePlugin } from 'troupe/plugin';
 import { ContentDefinition } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { ArrivalsDefinition } from 'troupe/proto/troupe/diff/v1/arrivals.ts';
+import { arrivalsService } from './arrivals.ts';
 import { Blobs } from './blobs.ts';
 import { throughDiffers } from './differs.ts';
 import { engines, type Inflate } from '../lib/compression/decoder.ts';
@@ -42,20 +44,26 @@ export default definePlugin<Config>({
       join(ctx.state, 'processed', String(ctx.generation)),
       ctx.spawn,
     );
-    const walking = diffService(pool, blobs, {
+    const verifiers = new Verifiers(ctx, config.verify_timeout);
+    const options = {
       scratch: () => scratch.directory(),
       syncFs: config.sync_fs,
       maxBytes: config.max_unpacked_bytes,
       maxEntries: config.max_entries,
       processors,
       omissions: new OmissionRecords(ctx.records, ctx.call(SnapshotsDefinition), ctx.log),
-    });
+    };
     return {
       serve: {
-        [DiffDefinition.fullName]: throughDiffers(walking, {
+        [DiffDefinition.fullName]: throughDiffers(diffService(pool, blobs, options), {
           order: config.default,
           ctx,
-          verifiers: new Verifiers(ctx, config.verify_timeout),
+          verifiers,
+        }),
+        [ArrivalsDefinition.fullName]: arrivalsService(pool, blobs, {
+          ...options,
+          verifiers,
+          first: config.default[0],
         }),
       },
       activate(state) {

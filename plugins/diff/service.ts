@@ -17,7 +17,7 @@ import type { OmissionRecords } from './omissions.ts';
 import type { Processors } from './processors.ts';
 import type { LayerPool } from '../lib/layer/pool.ts';
 
-export interface ServiceOptions {
+export interface ApplyOptions {
   /** A directory for mount points. */
   scratch(): string;
   /** Every Apply is durable when it answers. */
@@ -29,7 +29,7 @@ export interface ServiceOptions {
   readonly processors: Processors;
 }
 
-export function diffService(pool: LayerPool, blobs: Blobs, options: ServiceOptions): Service<typeof DiffDefinition> {
+export function diffService(pool: LayerPool, blobs: Blobs, options: ApplyOptions): Service<typeof DiffDefinition> {
   return {
     async apply({ diff, mounts, syncFs, payloads }, call) {
       const namespace = requireNamespace(call);

@@ -1,6 +1,6 @@
 /**
  * Registry → image store. Documents come one after the other, since each says what is next; then every blob at once, within the limit, the large ones first,
- * and each layer is unpacked as soon as it is there.
+ * and each layer is unpacked as soon as it is there, or while it comes.
  */
 import type { PluginContext } from 'troupe/plugin';
 import { Failure } from 'troupe/plugin';
@@ -106,7 +106,8 @@ class Fetcher implements Visitor {
     const { manifest, config, descriptor } = image;
     // Another type of config is a blob like the others.
     const blobs = config === undefined ? [manifest.config, ...manifest.layers] : manifest.layers;
-    const fetchLayer = (layer: Descriptor, signal: AbortSignal): Promise<void> => this.#blob(layer, descriptor, signal);
+    const fetchLayer = (layer: Descriptor, signal: AbortSignal, began?: () => void): Promise<void> =>
+      this.#blob(layer, descriptor, signal, began);
     const wish =
       config &&
       this.#options.unpacks.find(
@@ -157,14 +158,19 @@ class Fetcher implements Visitor {
     return bytes;
   }
 
-  async #blob(descriptor: Descriptor, parent: Descriptor, signal: AbortSignal): Promise<void> {
+  async #blob(
+    descriptor: Descriptor,
+    parent: Descriptor,
+    signal: AbortSignal,
+    began: (() => void) | undefined,
+  ): Promise<void> {
     const { progress } = this.#scope;
     progress.add(descriptor, parent, this.#root);
     // One of all that want it fetches it; for the others it is there, or partly there, when their turn comes.
-    await this.#ctx.exclusive(`fetch:${descriptor.digest}`, () => this.#fetchBlob(descriptor, signal), signal);
+    await this.#ctx.exclusive(`fetch:${descriptor.digest}`, () => this.#fetchBlob(descriptor, signal, began), signal);
   }
 
-  async #fetchBlob(descriptor: Descriptor, signal: AbortSignal): Promise<void> {
+  async #fetchBlob(descriptor: Descriptor, signal: AbortSignal, began: (() => void) | undefined): Promise<void> {
     const { content, progress } = this.#scope;
     await content.keep(descriptor.digest, signal);
     const current = await content.find(descriptor.digest, signal);
@@ -180,7 +186,10 @@ class Fetcher implements Visitor {
           labels: () => this.#sourceLabel({}),
           source: (offset, stop) =>
             lent(fetchBlob(this.#registry, descriptor, offset, this.#options.blobs, stop), received),
-          onProgress: (offset) => progress.update('downloading', descriptor, offset),
+          onProgress: (offset) => {
+            progress.update('downloading', descriptor, offset);
+            if (offset > 0) began?.();
+          },
         },
         signal,
       );

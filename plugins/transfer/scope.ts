@@ -6,10 +6,12 @@ import { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts
 import { ImagesDefinition } from 'troupe/proto/containerd/services/images/v1/images.ts';
 import { LeasesDefinition } from 'troupe/proto/containerd/services/leases/v1/leases.ts';
 import { SnapshotsDefinition } from 'troupe/proto/containerd/services/snapshots/v1/snapshots.ts';
+import { ArrivalsDefinition } from 'troupe/proto/troupe/diff/v1/arrivals.ts';
 import { Content } from './content.ts';
 import type { Progress } from './progress.ts';
 
 export interface Clients {
+  readonly arrivals: Client<typeof ArrivalsDefinition>;
   readonly content: Client<typeof ContentDefinition>;
   readonly diff: Client<typeof DiffDefinition>;
   readonly images: Client<typeof ImagesDefinition>;
@@ -19,6 +21,7 @@ export interface Clients {
 
 export function clientsOf(ctx: Pick<PluginContext, 'call'>): Clients {
   return {
+    arrivals: ctx.call(ArrivalsDefinition),
     content: ctx.call(ContentDefinition),
     diff: ctx.call(DiffDefinition),
     images: ctx.call(ImagesDefinition),

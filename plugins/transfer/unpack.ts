@@ -1,15 +1,21 @@
 /**
- * The layers of one image made into snapshots: each as soon as its blob is there, all at once where the snapshotter can put a layer on its parent afterwards, and
+ * The layers of one image made into snapshots: each as soon as its blob is there, or while that comes, all at once where the snapshotter can put a layer on its parent afterwards, and
  * committed from the bottom up.
  *
  * A layer that is applied before the one below is there goes into an overlay mount of which only the upper directory is known. One that leans on what is
  * below (a hard link to a file of a lower layer) is refused there, and has its turn when its parent is committed.
+ *
+ * Following a blob that comes is an attempt. It uses the processors that a pull would leave idle until its first blob is complete; whatever is wrong with it, the layer
+ * is unpacked anew when its blob is there and known to be good, and only what that says is told. Nothing is committed before.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { Failure, type PluginContext } from 'troupe/plugin';
+import type { Descriptor as ProtoDescriptor } from 'troupe/proto/containerd/types/descriptor.ts';
 import type { Mount } from 'troupe/proto/containerd/types/mount.ts';
 import { SnapshotterDefinition } from 'troupe/proto/troupe/snapshots/v1/snapshots.ts';
 import type { Descriptor } from '../lib/image/document.ts';
+import { refKey } from '../lib/image/media-type.ts';
+import type { Coming } from './coming.ts';
 import type { Scope } from './scope.ts';
 
 export interface UnpackParts {
@@ -17,6 +23,9 @@ export interface UnpackParts {
   readonly scope: Scope;
   readonly snapshotter: string;
 }
+
+/** `in order`: what is below must be there. `again`: what it came to is of no use. */
+type Unpacked = 'made' | 'in order' | 'again';
 
 interface Step {
   readonly layer: Descriptor;
@@ -66,14 +75,15 @@ export class Unpack {
     return this.#steps.at(-1)?.chainId ?? '';
   }
 
-  /** Unpacks one layer, whose blob is there, and waits for those below. @param at its place, 0 the bottom */
-  async layer(at: number, signal: AbortSignal): Promise<void> {
+  /** Unpacks one layer, and waits for its blob and those below. @param at its place, 0 the bottom */
+  async layer(at: number, blob: Coming, signal: AbortSignal): Promise<void> {
     const { ctx, scope, snapshotter } = this.#parts;
     const step = this.#steps[at]!;
     try {
+      await blob.began;
       // Whoever else unpacks the same layers waits here, and then finds the snapshot. Layers wait only for those below them, so nobody waits in a circle.
       const lock = `unpack:${scope.namespace}/${snapshotter}/${step.chainId}`;
-      await ctx.exclusive(lock, () => this.#unpack(step, signal), signal);
+      await ctx.exclusive(lock, () => this.#unpack(step, blob, signal), signal);
       step.done.resolve();
     } catch (error) {
       step.done.reject(error);
@@ -81,55 +91,44 @@ export class Unpack {
     }
   }
 
-  /** A layer will not come: whoever waits for it need not. */
-  fail(at: number, error: unknown): void {
-    this.#steps[at]!.done.reject(error);
-  }
-
-  async #unpack(step: Step, signal: AbortSignal): Promise<void> {
+  async #unpack(step: Step, blob: Coming, signal: AbortSignal): Promise<void> {
     const { scope } = this.#parts;
     const { layer } = step;
     if (await this.#isThere(step, signal)) {
+      await blob.there;
       await waitFor(step.below, signal);
       return;
     }
-    scope.progress.update('extracting', layer, 0);
-    const ahead = step.parent !== '' && (await this.#rebase) && (await this.#ahead(step, signal));
-    if (!ahead) {
+    if (!(await this.#early(step, blob, signal))) {
+      await blob.there;
       await waitFor(step.below, signal);
-      await this.#withSnapshot(step, step.parent, signal, async (key, mounts) => {
-        await this.#apply(step, mounts, signal);
-        await this.#commit(step, key, '', signal);
-      });
+      await this.#made(step, step.parent, (mounts) => this.#apply(step, mounts, signal), signal);
     }
     scope.progress.update('extracted', layer, layer.size);
     await scope.content.label(layer.digest, { [UNCOMPRESSED]: step.diffId }, signal);
   }
 
-  /** @returns false when the layer has to wait for the one below after all */
-  async #ahead(step: Step, signal: AbortSignal): Promise<boolean> {
-    return this.#withSnapshot(step, '', signal, async (key, mounts) => {
-      try {
-        await this.#apply(step, mounts.map(withoutLower), signal);
-      } catch (error) {
-        if (!Failure.is(error, 'FailedPrecondition')) throw error;
-        return false;
-      }
-      await waitFor(step.below, signal);
-      await this.#commit(step, key, step.parent, signal);
-      return true;
-    });
+  /** Without what is below. @returns false when the layer has to wait for that after all */
+  async #early(step: Step, blob: Coming, signal: AbortSignal): Promise<boolean> {
+    if (step.parent !== '' && !(await this.#rebase)) return false;
+    if (!blob.complete) {
+      const followed = await this.#made(step, '', (mounts) => this.#follow(step, mounts, blob, signal), signal);
+      if (followed !== 'again') return followed === 'made';
+    }
+    await blob.there;
+    return (await this.#made(step, '', (mounts) => this.#apply(step, mounts, signal), signal)) === 'made';
   }
 
-  /** A snapshot for as long as `use` takes: what is not committed by then is removed. */
-  async #withSnapshot<T>(
-    { chainId }: Step,
+  /** A snapshot on `parent`, if only for as long as it is unpacked into. What is not committed by then is removed. */
+  async #made(
+    step: Step,
     parent: string,
+    unpack: (mounts: readonly Mount[]) => Promise<Unpacked>,
     signal: AbortSignal,
-    use: (key: string, mounts: readonly Mount[]) => Promise<T>,
-  ): Promise<T | true> {
+  ): Promise<Unpacked> {
     const { scope, snapshotter } = this.#parts;
     const { namespace, lease, trace, clients } = scope;
+    const { chainId } = step;
     const key = `extract-${process.hrtime.bigint() % 1_000_000_000n}-${randomBytes(3).toString('base64url')} ${chainId}`;
     const labels = { [SNAPSHOT_REF]: chainId };
     let mounts: readonly Mount[];
@@ -140,13 +139,18 @@ export class Unpack {
       ));
     } catch (error) {
       // A snapshotter that has the layer from elsewhere says so in this way.
-      if (Failure.is(error, 'AlreadyExists')) return true;
+      if (Failure.is(error, 'AlreadyExists')) return 'made';
       // It may have been made while nobody waited any more.
       if (signal.aborted) await this.#remove(key);
       throw error;
     }
     try {
-      return await use(key, mounts);
+      const ahead = parent !== step.parent;
+      const unpacked = await unpack(ahead ? mounts.map(withoutLower) : mounts);
+      if (unpacked !== 'made') return unpacked;
+      await waitFor(step.below, signal);
+      await this.#commit(step, key, ahead ? step.parent : '', signal);
+      return 'made';
     } finally {
       await this.#remove(key);
     }
@@ -160,19 +164,37 @@ export class Unpack {
       .catch(() => {});
   }
 
-  async #apply({ layer, diffId }: Step, mounts: readonly Mount[], signal: AbortSignal): Promise<void> {
+  async #apply(step: Step, mounts: readonly Mount[], signal: AbortSignal): Promise<Unpacked> {
+    const { scope } = this.#parts;
+    const { layer, diffId } = step;
+    const { namespace, trace, clients } = scope;
+    scope.progress.update('extracting', layer, 0);
+    const request = { diff: diffOf(layer), mounts: [...mounts], payloads: {}, syncFs: false };
+    try {
+      const { applied } = await clients.diff.apply(request, { namespace, trace, signal });
+      if (applied?.digest === diffId) return 'made';
+      throw new Failure(
+        'InvalidArgument',
+        `layer ${layer.digest}: wrong diff id calculated on extraction: ${applied?.digest}, its config says ${diffId}: invalid argument`,
+      );
+    } catch (error) {
+      if (isInOrder(error, mounts)) return 'in order';
+      throw error;
+    }
+  }
+
+  async #follow(step: Step, mounts: readonly Mount[], blob: Coming, signal: AbortSignal): Promise<Unpacked> {
     const { namespace, trace, clients } = this.#parts.scope;
-    const { mediaType, digest, size } = layer;
-    const diff = { mediaType, digest, size: BigInt(size), annotations: {} };
-    const { applied } = await clients.diff.apply(
-      { diff, mounts: [...mounts], payloads: {}, syncFs: false },
-      { namespace, trace, signal },
-    );
-    if (applied?.digest === diffId) return;
-    throw new Failure(
-      'InvalidArgument',
-      `layer ${digest}: wrong diff id calculated on extraction: ${applied?.digest}, its config says ${diffId}: invalid argument`,
-    );
+    const request = { ref: refKey(step.layer), diff: diffOf(step.layer), mounts: [...mounts] };
+    try {
+      const { applied } = await clients.arrivals.follow(request, { namespace, trace, signal });
+      if (applied?.digest !== step.diffId) return 'again';
+    } catch (error) {
+      signal.throwIfAborted();
+      return isInOrder(error, mounts) ? 'in order' : 'again';
+    }
+    await blob.there;
+    return 'made';
   }
 
   async #commit({ chainId }: Step, key: string, parent: string, signal: AbortSignal): Promise<void> {
@@ -223,6 +245,16 @@ export class Unpack {
       return false;
     }
   }
+}
+
+/** What the differ says of a layer that was to be unpacked without what is below. */
+function isInOrder(error: unknown, [mount]: readonly Mount[]): boolean {
+  const detached = mount?.type === 'overlay' && !mount.options.some((option) => option.startsWith('lowerdir='));
+  return detached && Failure.is(error, 'FailedPrecondition');
+}
+
+function diffOf({ mediaType, digest, size }: Descriptor): ProtoDescriptor {
+  return { mediaType, digest, size: BigInt(size), annotations: {} };
 }
 
 /** A snapshot without a parent is a bind mount of the directory that becomes an upper one. Backslashes, commas and colons are escaped in overlay's options. */

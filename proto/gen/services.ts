@@ -27,6 +27,7 @@ export const services: Readonly<Record<string, () => Promise<ServiceDefinition>>
   'containerd.task.v3.Task': async () => (await import('./containerd/task/v3/task.ts')).TaskDefinition,
   'grpc.health.v1.Health': async () => (await import('./grpc/health/v1/health.ts')).HealthDefinition,
   'troupe.content.v1.Verification': async () => (await import('./troupe/content/v1/verification.ts')).VerificationDefinition,
+  'troupe.diff.v1.Arrivals': async () => (await import('./troupe/diff/v1/arrivals.ts')).ArrivalsDefinition,
   'troupe.kernel.v1.Kernel': async () => (await import('./troupe/kernel/v1/kernel.ts')).KernelDefinition,
   'troupe.records.v1.Records': async () => (await import('./troupe/records/v1/records.ts')).RecordsDefinition,
   'troupe.registry.v1.Registry': async () => (await import('./troupe/registry/v1/registry.ts')).RegistryDefinition,

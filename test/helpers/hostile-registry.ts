@@ -16,6 +16,7 @@ const blobBehaviours = [
   'silent',
   'stall',
   'trickle',
+  'half',
   'truncate',
   'reset',
   'too long',
@@ -76,6 +77,8 @@ export class HostileRegistry {
   /** Status of `status` and `blob status`. */
   status = 503;
   retryAfter: string | undefined;
+  /** What the second half of `half` waits for. */
+  rest: Promise<void> = Promise.resolve();
   /** Where `redirect` leads; `$N` is how many there have been. */
   location = '/loop/$N';
   /** Of `bearer`; empty: its own. */
@@ -254,6 +257,10 @@ export class HostileRegistry {
     if (this.#does('reset'))
       return void response.write(body.subarray(0, cut), () => response.socket?.resetAndDestroy());
     if (this.#does('stall')) return void response.write(body.subarray(0, Math.floor(body.length * 0.99)));
+    if (this.#does('half')) {
+      response.write(body.subarray(0, body.length >> 1));
+      return void this.rest.then(() => response.end(body.subarray(body.length >> 1)));
+    }
     if (this.#does('trickle')) {
       const timer = setInterval(() => response.write(body.subarray(0, 1)), 50);
       response.on('close', () => clearInterval(timer));

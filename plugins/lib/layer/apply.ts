@@ -16,6 +16,7 @@ import { dataFailure } from '../compression/corrupt.ts';
 import { hasDecoder, type Inflate } from '../compression/decoder.ts';
 import { decompress } from '../compression/decompress.ts';
 import { type Compression, detectCompression, MAGIC_BYTES } from '../compression/format.ts';
+import type { Arrival } from './arrival.ts';
 import { Feed } from './feed.ts';
 import type { FeedMemory } from './feed-memory.ts';
 import { LayerSink, type SinkOptions, type Sunk } from './sink.ts';
@@ -30,6 +31,8 @@ export interface ApplyBlobOptions extends ApplyOptions {
   readonly algorithm: string;
   readonly inflate: Inflate;
   readonly memory: FeedMemory;
+  /** Of a file that still grows. */
+  readonly arrival?: Arrival | undefined;
 }
 
 export interface Applied extends Sunk {
@@ -74,19 +77,20 @@ export async function applyLayer(
 
 /** As `applyLayer`, of the whole file `fd`, which is at its beginning. It stays the caller's to close. */
 export async function applyBlob(root: number, fd: number, options: ApplyBlobOptions): Promise<Applied> {
-  const { subject, algorithm, inflate, memory } = options;
+  const { subject, algorithm, inflate, memory, arrival } = options;
   const head = Buffer.alloc(MAGIC_BYTES);
+  for (let at = 0; at < MAGIC_BYTES; at++) arrival?.wait(at);
   const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_BYTES, 0)));
   const checked = compression === 'gzip';
   if (!hasDecoder(compression, inflate)) {
     memory.close();
     const { algorithm: _, ...unhashed } = options;
     const same = compression === 'none' && algorithm === 'sha256';
-    const applied = await applyLayer(root, readFile(fd), same || checked ? unhashed : options);
+    const applied = await applyLayer(root, readFile(fd, arrival), same || checked ? unhashed : options);
     return same ? { ...applied, digest: applied.diffId } : applied;
   }
   const hash = checked ? undefined : createHash(algorithm);
-  const feed = new Feed(memory, compression, fd, hash);
+  const feed = new Feed(memory, compression, fd, hash, arrival);
   const sink = new LayerSink(root, options);
   try {
     for (const chunk of feed.chunks()) sink.push(chunk);
@@ -104,10 +108,11 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
   }
 }
 
-async function* readFile(fd: number): AsyncGenerator<Uint8Array, void, undefined> {
+async function* readFile(fd: number, arrival: Arrival | undefined): AsyncGenerator<Uint8Array, void, undefined> {
   for (let at = 0; ; ) {
     // A buffer of its own each: the inflater still reads the last one.
     const chunk = Buffer.allocUnsafeSlow(CHUNK);
+    await arrival?.waitAsync(at);
     const length = readSync(fd, chunk, 0, CHUNK, at);
     if (length === 0) return;
     at += length;

@@ -28,6 +28,7 @@ import {
   RELEASE,
   UNPACKER_MOVED,
 } from './feed-memory.ts';
+import type { Arrival } from './arrival.ts';
 import { Inflow } from './inflow.ts';
 
 const PATIENCE_MS = 30_000;
@@ -36,15 +37,21 @@ const PATIENCE_MS = 30_000;
 export class Feed {
   readonly #memory: FeedMemory;
   readonly #hash: Hash | undefined;
+  readonly #arrival: Arrival | undefined;
   #inflow: Inflow;
   /** Compressed bytes so far. */
   size = 0;
 
-  /** @param hash is given the compressed bytes, in order */
-  constructor(memory: FeedMemory, compression: 'gzip' | 'zstd', fd: number, hash: Hash | undefined) {
+  /**
+   * @param hash is given the compressed bytes, in order
+   * @param arrival of a file that still grows: nobody assists before it is there
+   */
+  constructor(memory: FeedMemory, compression: 'gzip' | 'zstd', fd: number, hash: Hash | undefined, arrival?: Arrival) {
     this.#memory = memory;
     this.#hash = hash;
-    this.#inflow = new Inflow(memory, { fd, compression, offset: 0, piece: PIECES - 1, at: 0, length: 0 });
+    this.#arrival = arrival;
+    const start = { fd, compression, offset: 0, piece: PIECES - 1, at: 0, length: 0 };
+    this.#inflow = new Inflow(memory, start, arrival);
   }
 
   /** Each is good until the next is asked for. @throws CorruptData */
@@ -80,7 +87,7 @@ export class Feed {
 
   #handOver(): boolean {
     const { note } = this.#inflow;
-    if (note.decoder === undefined) return false;
+    if (note.decoder === undefined || this.#arrival?.complete === false) return false;
     for (const counter of [PIECES_READ, PIECES_HASHED, CHUNKS_MADE, CHUNKS_TAKEN]) this.#memory.set(counter, 0);
     this.#memory.write(note);
     return this.#memory.change('wanted', 'handed');

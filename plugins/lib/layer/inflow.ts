@@ -4,6 +4,7 @@ import { readSync } from 'node:fs';
 import { CorruptData } from '../compression/corrupt.ts';
 import { type Decoder, decoderFor, decoderMemory, stateBytes } from '../compression/decoder.ts';
 import { type Region, regionOf } from '../compression/memory.ts';
+import type { Arrival } from './arrival.ts';
 import { CHUNK, CHUNKS, type FeedMemory, type Note, PIECE, PIECES, STATE } from './feed-memory.ts';
 
 export interface PieceEvents {
@@ -16,6 +17,7 @@ export interface PieceEvents {
 export class Inflow {
   readonly #fd: number;
   readonly #compression: 'gzip' | 'zstd';
+  readonly #arrival: Arrival | undefined;
   readonly decoder: Decoder;
   readonly pieces: readonly Region[];
   readonly chunks: readonly Region[];
@@ -25,11 +27,13 @@ export class Inflow {
   #length: number;
   ended: boolean;
 
-  constructor(memory: FeedMemory, note: Note) {
+  /** @param arrival of a file that still grows */
+  constructor(memory: FeedMemory, note: Note, arrival?: Arrival) {
     const native = decoderMemory(note.compression, memory.buffers.bulk);
     if (stateBytes(note.compression) > STATE) throw new RangeError('state of a decoder');
     this.#fd = note.fd;
     this.#compression = note.compression;
+    this.#arrival = arrival;
     this.decoder = decoderFor(note.compression, native, note.decoder);
     this.pieces = Array.from({ length: PIECES }, (_, i) => regionOf(native, STATE + i * PIECE, PIECE));
     this.chunks = Array.from({ length: CHUNKS }, (_, i) => regionOf(native, STATE + PIECES * PIECE + i * CHUNK, CHUNK));
@@ -76,6 +80,7 @@ export class Inflow {
   #read(events: PieceEvents): void {
     const { next } = this;
     events.before?.();
+    this.#arrival?.wait(this.#offset);
     const { bytes } = this.pieces[next]!;
     const length = readSync(this.#fd, bytes, 0, PIECE, this.#offset);
     if (length === 0) {

@@ -8,6 +8,7 @@ import { MessageChannel, type Transferable } from 'node:worker_threads';
 import { Failure } from 'troupe/plugin';
 import type { Inflate } from '../compression/decoder.ts';
 import { openThreads, type Threads } from '../pool/threads.ts';
+import { given } from './arrival.ts';
 import { receiveChunks } from './channel.ts';
 import { FeedMemory } from './feed-memory.ts';
 import {
@@ -36,6 +37,9 @@ const ASSIST_AFTER_MS = 5;
 /** Compressed bytes below which a layer is done sooner than an assistant is there. */
 const WORTHWHILE = 2 << 20;
 
+/** A layer whose blob lies in a file. */
+export type LayerTask = Omit<ApplyTask, 'control' | 'memory' | 'inflate' | 'arriving'>;
+
 /** What a diff gives: its bytes first, all of them, then the result. */
 export interface DiffStream {
   readonly chunks: AsyncIterable<Uint8Array>;
@@ -63,6 +67,9 @@ export class LayerPool {
   readonly #options: PoolOptions;
   readonly #running = new Set<TaskControl>();
   readonly #waiting: Turn[] = [];
+  /** How many those are, for threads that follow a blob. */
+  readonly #waitingCount = new Int32Array(new SharedArrayBuffer(4));
+  #following = 0;
   #closed = false;
   /** Tasks that have a thread, assistants not counted. */
   #busy = 0;
@@ -77,7 +84,30 @@ export class LayerPool {
   }
 
   /** @param signal its abort ends the task within a MiB of data; the promise settles when the task has let go of everything */
-  apply(task: Omit<ApplyTask, 'control' | 'memory' | 'inflate'>, signal: AbortSignal): Promise<ApplyResult> {
+  apply(task: LayerTask, signal: AbortSignal): Promise<ApplyResult> {
+    return this.#apply(task, signal);
+  }
+
+  /**
+   * As `apply`, of a blob that is still being written. Such a layer holds a thread that mostly waits, so it gets one only if it is free, all but one of them
+   * do that at most, and the thread goes to what is complete as soon as the one waits for bytes and the other for a thread.
+   *
+   * @param patienceMs time without a byte after which it is given up
+   * @throws Failure Aborted when it is given up, or not begun; part of the layer may be there
+   */
+  async follow(task: LayerTask, patienceMs: number, signal: AbortSignal): Promise<ApplyResult> {
+    if (this.#busy >= this.#threads || this.#following >= Math.max(this.#threads - 1, 1))
+      throw given(task.subject, 'no thread is free');
+    this.#following++;
+    try {
+      const arriving = { patienceMs, waiting: this.#waitingCount.buffer as SharedArrayBuffer };
+      return await this.#apply({ ...task, arriving }, signal);
+    } finally {
+      this.#following--;
+    }
+  }
+
+  #apply(task: Omit<ApplyTask, 'control' | 'memory' | 'inflate'>, signal: AbortSignal): Promise<ApplyResult> {
     return this.#withThread(signal, async () => {
       const memory = this.#spare.pop() ?? new FeedMemory();
       memory.reset();
@@ -126,6 +156,7 @@ export class LayerPool {
     this.#closed = true;
     clearTimeout(this.#timer);
     for (const turn of this.#waiting.splice(0)) turn.refuse(ended());
+    this.#countWaiting();
     for (const control of this.#running) control.cancel();
     await this.#opened?.close();
   }
@@ -166,10 +197,12 @@ export class LayerPool {
       };
       const cancel = (): void => {
         this.#waiting.splice(this.#waiting.indexOf(turn), 1);
+        this.#countWaiting();
         turn.refuse(Failure.from(signal.reason));
       };
       signal.addEventListener('abort', cancel, { once: true });
       this.#waiting.push(turn);
+      this.#countWaiting();
       for (const { assistant, memory } of this.#unpacking) if (assistant !== undefined) memory.release();
     });
   }
@@ -180,8 +213,13 @@ export class LayerPool {
       this.#busy++;
       this.#waiting.shift()!.admit();
     }
+    this.#countWaiting();
     if (this.#busy + this.#assistants === 0) this.#spare.length = 0;
     this.#considerAssistance();
+  }
+
+  #countWaiting(): void {
+    Atomics.store(this.#waitingCount, 0, this.#waiting.length);
   }
 
   #considerAssistance(): void {

@@ -62,6 +62,8 @@ export interface ApplyTask {
   readonly sync: boolean;
   readonly limits?: Partial<TarLimits>;
   readonly maxBytes?: number;
+  /** The blob is still being written; see arrival.ts. */
+  readonly arriving?: { readonly patienceMs: number; readonly waiting: SharedArrayBuffer };
   readonly inflate: Inflate;
   readonly control: SharedArrayBuffer;
   readonly memory: FeedMemory['buffers'];

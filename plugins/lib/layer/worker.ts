@@ -10,6 +10,7 @@ import { Failure, failpoint } from 'troupe/plugin';
 import { setThreadPriority, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
 import { applyBlob } from './apply.ts';
+import { Arrival } from './arrival.ts';
 import { assistFeed } from './assist.ts';
 import { directoryBelow, layersBelow } from './below.ts';
 import { ChunkSender } from './channel.ts';
@@ -132,6 +133,7 @@ function applyTo(
 ): Promise<ApplyResult> {
   return withDirectories([path, ...(lower ?? [])], async ([root, ...below]) => {
     const [algorithm] = task.digest.split(':') as [string];
+    const cancel = new Int32Array(task.control, 0, 1);
     const options = {
       subject: task.subject,
       mode: lower !== undefined || task.detached === true ? ('overlay' as const) : ('apply' as const),
@@ -140,7 +142,7 @@ function applyTo(
       exactModes,
       inflate: task.inflate,
       memory: new FeedMemory(task.memory),
-      cancel: new Int32Array(task.control, 0, 1),
+      cancel,
       progressBytes: CHUNK,
       progress: (bytes: number) => {
         control.bytes = bytes;
@@ -150,12 +152,14 @@ function applyTo(
     };
     const applied = await withBlob(task, async (fd) => {
       try {
-        const { digest, ...rest } = await applyBlob(root!, fd, options);
+        const arrival = arrivalOf(task, fd, cancel);
+        const { digest, ...rest } = await applyBlob(root!, fd, { ...options, arrival });
         if (digest !== undefined) requireDigest(task, digest);
         return rest;
       } catch (error) {
         // Who made the layer has made it wrong, unless it rotted here.
-        if (Failure.is(error, 'InvalidArgument')) requireDigest(task, digestOf(fd, algorithm));
+        if (Failure.is(error, 'InvalidArgument') && task.arriving === undefined)
+          requireDigest(task, digestOf(fd, algorithm));
         throw error;
       }
     });
@@ -164,6 +168,12 @@ function applyTo(
     failpoint('layer.apply.after-sync');
     return applied;
   });
+}
+
+function arrivalOf({ subject, size, arriving }: ApplyTask, fd: number, cancel: Int32Array): Arrival | undefined {
+  if (arriving === undefined) return undefined;
+  const { patienceMs, waiting } = arriving;
+  return new Arrival(fd, { subject, size, patienceMs, cancel, waiting: new Int32Array(waiting) });
 }
 
 function requireDigest({ subject, digest }: ApplyTask, found: string): void {
@@ -187,7 +197,7 @@ async function withBlob<T>(task: ApplyTask, use: (fd: number) => Promise<T>): Pr
   try {
     const status = fstatSync(fd);
     if (!status.isFile()) throw new Failure('DataLoss', `${task.subject}: the blob is not a regular file: data loss`);
-    if (task.size > 0 && status.size !== task.size) {
+    if (task.arriving === undefined && task.size > 0 && status.size !== task.size) {
       throw new Failure(
         'DataLoss',
         `${task.subject}: the blob has ${status.size} bytes instead of ${task.size}: data loss`,
