@@ -83,7 +83,8 @@ async function unpack(client: GrpcClient, image: BenchImage, key: string): Promi
     snapshotter,
     key,
     parent: '',
-    labels: {},
+    // A collection that comes by, of what the import left, would take it otherwise.
+    labels: { 'containerd.io/gc.root': new Date().toISOString() },
   });
   const { descriptor } = layer!.packed.gzip;
   await typedClient(client, DiffDefinition).apply({
