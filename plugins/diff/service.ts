@@ -8,6 +8,7 @@
  */
 import { Failure, failpoint, type Service } from 'troupe/plugin';
 import type { DiffDefinition } from 'troupe/proto/containerd/services/diff/v1/diff.ts';
+import type { Descriptor } from 'troupe/proto/containerd/types/descriptor.ts';
 import { parseDigest } from '../lib/digest/digest.ts';
 import { copyLabels } from '../lib/label/label.ts';
 import { requireNamespace } from '../lib/namespace/namespace.ts';
@@ -15,7 +16,8 @@ import { type Blobs, UNCOMPRESSED } from './blobs.ts';
 import { diffType, LAYER, requireLayer } from './media-type.ts';
 import type { OmissionRecords } from './omissions.ts';
 import type { Processors } from './processors.ts';
-import type { LayerPool } from '../lib/layer/pool.ts';
+import type { LayerPool, LayerTask } from '../lib/layer/pool.ts';
+import type { ApplyResult } from '../lib/layer/task.ts';
 
 export interface ApplyOptions {
   /** A directory for mount points. */
@@ -27,6 +29,19 @@ export interface ApplyOptions {
   readonly maxEntries: number;
   readonly omissions: OmissionRecords;
   readonly processors: Processors;
+}
+
+/** With what the config says of every layer. */
+export function layerTask(
+  { scratch, syncFs, maxBytes, maxEntries }: ApplyOptions,
+  layer: Pick<LayerTask, 'subject' | 'blob' | 'digest' | 'size' | 'mounts' | 'sync'>,
+): LayerTask {
+  return { ...layer, scratch: scratch(), sync: layer.sync || syncFs, maxBytes, limits: { entries: maxEntries } };
+}
+
+/** The uncompressed tar that it was. */
+export function appliedOf({ diffId, size }: ApplyResult): Descriptor {
+  return { mediaType: LAYER, digest: diffId, size: BigInt(size), annotations: {} };
 }
 
 export function diffService(pool: LayerPool, blobs: Blobs, options: ApplyOptions): Service<typeof DiffDefinition> {
@@ -48,25 +63,20 @@ export function diffService(pool: LayerPool, blobs: Blobs, options: ApplyOptions
       failpoint('diff.apply.before-unpack');
       const applied = await pool
         .apply(
-          {
+          layerTask(options, {
             subject: `layer ${digest}`,
             blob: processed?.path ?? path,
             digest: processed === undefined ? digest : parseDigest(processed.digest),
             size: processed?.size ?? size,
             mounts,
-            scratch: options.scratch(),
-            sync: syncFs || options.syncFs,
-            maxBytes: options.maxBytes,
-            limits: { entries: options.maxEntries },
-          },
+            sync: syncFs,
+          }),
           call.signal,
         )
         .finally(() => processed?.remove());
       await options.omissions.keep(digest, mounts, applied.omitted, call);
       failpoint('diff.apply.before-reply');
-      return {
-        applied: { mediaType: LAYER, digest: applied.diffId, size: BigInt(applied.size), annotations: {} },
-      };
+      return { applied: appliedOf(applied) };
     },
 
     async diff({ left, right, mediaType: asked, ref, labels }, call) {

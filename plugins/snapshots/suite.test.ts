@@ -38,16 +38,16 @@ for (const [snapshotter, plugin] of Object.entries({ overlayfs, native })) {
   );
 }
 
-/** Why the suite cannot run here. */
+/** What the suite needs and is not here. */
 function obstacle(snapshotter: string): string | undefined {
-  if (process.geteuid!() !== 0) return 'mounting takes root';
+  if (process.geteuid!() !== 0) return 'root, to mount';
   if (snapshotter !== 'overlayfs') return undefined;
   const root = mkdtempSync(join(scratchBase(), 'troupe-probe-'));
   try {
     probeOverlay(root, []);
     return undefined;
   } catch (error) {
-    return (error as Error).message;
+    return `an overlayfs that works: ${(error as Error).message}`;
   } finally {
     rmSync(root, { recursive: true });
   }

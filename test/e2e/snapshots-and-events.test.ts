@@ -38,7 +38,7 @@ for (const snapshotter of ['overlayfs', 'native']) {
       const namespace = `s${randomBytes(6).toString('hex')}`;
       return { snapshots: within(snapshots, namespace), snapshotter, scratch: dir };
     },
-    process.geteuid!() === 0 ? undefined : 'mounting takes root',
+    process.geteuid!() === 0 ? undefined : 'root, to mount',
   );
 }
 

@@ -4,24 +4,24 @@
  *
  *     snapshotsSuite('overlayfs', async (t) => ({ snapshots, snapshotter: 'overlayfs', scratch }));
  */
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
+import { unlessLacking } from '../helpers/privilege.ts';
 import { type SnapshotsUnderTest, Steps } from './snapshots-steps.ts';
 import type { Check } from './snapshots-steps.ts';
 import { snapshotFilesSuite } from './snapshots-files.ts';
 import { snapshotRecordsSuite } from './snapshots-records.ts';
 
 /**
- * @param skip why this snapshotter, or any, does not work on this machine; the tests are reported as skipped then.
+ * @param lack what this snapshotter, or any, needs and this machine has not; the tests are reported as skipped then
  */
 export function snapshotsSuite(
   name: string,
   factory: (t: ExecutionContext) => Promise<SnapshotsUnderTest>,
-  skip?: string,
+  lack?: string,
 ): void {
-  const check: Check = (title, body) => {
-    if (skip !== undefined) test.skip(`${name}: ${title} (skipped: ${skip})`, () => {});
-    else test(`${name}: ${title}`, async (t) => body(t, new Steps(t, await factory(t))));
-  };
+  const declare = unlessLacking(() => lack);
+  const check: Check = (title, body) =>
+    declare(`${name}: ${title}`, async (t) => body(t, new Steps(t, await factory(t))));
 
   snapshotRecordsSuite(check);
   snapshotFilesSuite(check);

@@ -79,6 +79,7 @@ export async function applyLayer(
 export async function applyBlob(root: number, fd: number, options: ApplyBlobOptions): Promise<Applied> {
   const { subject, algorithm, inflate, memory, arrival } = options;
   const head = Buffer.alloc(MAGIC_BYTES);
+  // One by one: a blob may end sooner.
   for (let at = 0; at < MAGIC_BYTES; at++) arrival?.wait(at);
   const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_BYTES, 0)));
   const checked = compression === 'gzip';

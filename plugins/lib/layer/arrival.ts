@@ -60,9 +60,9 @@ export class Arrival {
       return true;
     }
     if (Atomics.load(cancel, 0) !== 0) throw new Failure('Canceled', `${subject}: context canceled`);
-    if (Atomics.load(waiting, 0) !== 0) throw given(subject, 'what is complete needs the thread that follows it');
+    if (Atomics.load(waiting, 0) !== 0) throw givenUp(subject, 'what is complete needs the thread that follows it');
     this.#since ??= performance.now();
-    if (performance.now() - this.#since > patienceMs) throw given(subject, `no byte has come for ${patienceMs} ms`);
+    if (performance.now() - this.#since > patienceMs) throw givenUp(subject, `no byte has come for ${patienceMs} ms`);
     return false;
   }
 
@@ -72,6 +72,6 @@ export class Arrival {
 }
 
 /** Of an attempt to follow a blob; see `LayerPool.follow`. */
-export function given(subject: string, why: string): Failure {
+export function givenUp(subject: string, why: string): Failure {
   return new Failure('Aborted', `${subject}: cannot be unpacked while it comes: ${why}: aborted`);
 }

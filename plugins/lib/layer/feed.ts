@@ -16,6 +16,7 @@ import type { Hash } from 'node:crypto';
 import { Failure } from 'troupe/plugin';
 import { CorruptData } from '../compression/corrupt.ts';
 import type { Region } from '../compression/memory.ts';
+import type { Arrival } from './arrival.ts';
 import {
   ASSISTANT_MOVED,
   CHUNKS,
@@ -28,7 +29,6 @@ import {
   RELEASE,
   UNPACKER_MOVED,
 } from './feed-memory.ts';
-import type { Arrival } from './arrival.ts';
 import { Inflow } from './inflow.ts';
 
 const PATIENCE_MS = 30_000;

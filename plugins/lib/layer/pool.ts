@@ -8,7 +8,7 @@ import { MessageChannel, type Transferable } from 'node:worker_threads';
 import { Failure } from 'troupe/plugin';
 import type { Inflate } from '../compression/decoder.ts';
 import { openThreads, type Threads } from '../pool/threads.ts';
-import { given } from './arrival.ts';
+import { givenUp } from './arrival.ts';
 import { receiveChunks } from './channel.ts';
 import { FeedMemory } from './feed-memory.ts';
 import {
@@ -97,7 +97,7 @@ export class LayerPool {
    */
   async follow(task: LayerTask, patienceMs: number, signal: AbortSignal): Promise<ApplyResult> {
     if (this.#busy >= this.#threads || this.#following >= Math.max(this.#threads - 1, 1))
-      throw given(task.subject, 'no thread is free');
+      throw givenUp(task.subject, 'no thread is free');
     this.#following++;
     try {
       const arriving = { patienceMs, waiting: this.#waitingCount.buffer as SharedArrayBuffer };
