@@ -1,5 +1,6 @@
 /**
- * Makes the images that find.ts finds: `make.ts` where they are missing or their sources have changed, `make.ts --force` in any case. Run by kernel/setup.
+ * Makes the images that find.ts finds: `make.ts` where they are missing or their sources have changed, `make.ts --force` in any case. Run by kernel/setup, which has
+ * rehearse.ts go through them then.
  *
  * In an image a module still says its own place as `import.meta.url`: threads, libraries and data are found where the sources lie.
  */
@@ -18,6 +19,9 @@ interface Wanted {
   readonly name: string;
   readonly plugins: readonly Manifest[];
 }
+
+const enterFile = 'kernel/prebuilt/enter.ts';
+const made = ['kernel/prebuilt/make.ts', enterFile];
 
 const manifests = loadManifests(join(checkout, 'plugins'), join(checkout, 'kernel')).manifests;
 const previous = readIndex();
@@ -80,16 +84,13 @@ async function make(outdir: string): Promise<Index | undefined> {
   };
   const images: Image[] = [];
   for (const image of wanted) {
-    const entry = `${image.name}.mjs`;
     const { metafile, outputFiles } = await esbuild.build({
       absWorkingDir: checkout,
       entryPoints: [{ in: 'image', out: image.name }],
       outdir,
-      outExtension: { '.js': '.mjs' },
-      chunkNames: `${image.name}-[hash]`,
       bundle: true,
-      splitting: true,
-      format: 'esm',
+      format: 'cjs',
+      define: { 'import.meta.url': '__image' },
       platform: 'node',
       target: 'node26',
       legalComments: 'none',
@@ -99,15 +100,28 @@ async function make(outdir: string): Promise<Index | undefined> {
       tsconfigRaw: {},
       plugins: [sourcesAsTheyAre(image)],
     });
-    for (const { path, text } of outputFiles) writeFileSync(path, withoutWideComments(text));
+    for (const { path, text } of outputFiles) writeFileSync(path, asFunction(withoutWideComments(text)));
+    const entry = `${image.name}.cjs`;
+    writeFileSync(join(outdir, entry), `require('./enter.cjs').enter(__dirname, ${JSON.stringify(image.name)});\n`);
     const inputs = Object.keys(metafile.inputs)
       .filter((path) => !path.startsWith('image:'))
       .map((path) => relative(checkout, resolve(checkout, path)));
     const plugins = image.plugins.map(({ dir }) => relative(checkout, dir));
-    const named = [...plugins.map((dir) => `${dir}/plugin.toml`), 'package-lock.json', 'kernel/prebuilt/make.ts'];
+    const named = [...plugins.map((dir) => `${dir}/plugin.toml`), 'package-lock.json', ...made];
     images.push({ entry, plugins, files: [...inputs, ...named].map(number) });
   }
+  const { code } = await esbuild.transform(readFileSync(join(checkout, enterFile), 'utf8'), {
+    loader: 'ts',
+    format: 'cjs',
+    target: 'node26',
+  });
+  writeFileSync(join(outdir, 'enter.cjs'), code);
   return { images, files };
+}
+
+/** As enter.ts calls it. */
+function asFunction(text: string): string {
+  return `(function (require, module, exports, __image, __keep) {${text}\n})`;
 }
 
 /**
@@ -162,7 +176,12 @@ function entryOf(plugins: readonly Manifest[]): string {
     const path = JSON.stringify(`${relative(checkout, dir)}/index.ts`);
     return `prebuilt.set(new URL('../../' + ${path}, import.meta.url).href, () => import('./' + ${path}));`;
   });
-  return [`import { prebuilt } from './kernel/sdk/prebuilt.ts';`, ...code, `import './kernel/sdk/worker.ts';`]
+  return [
+    `import { prebuilt, rehearsal } from './kernel/sdk/prebuilt.ts';`,
+    'rehearsal.keep = __keep;',
+    ...code,
+    `import './kernel/sdk/worker.ts';`,
+  ]
     .join('\n')
     .replaceAll(`'./' + "`, `"./`);
 }

@@ -12,6 +12,7 @@ import { Failure } from './failure.ts';
 import { collectGarbage } from './garbage.ts';
 import { PluginHost, type Thread } from './host.ts';
 import { KernelWatch } from './kernel-watch.ts';
+import { rehearsal } from './prebuilt.ts';
 import type { ToWorker, WorkerControl, WorkerInit } from './protocol.ts';
 import { Urgency } from './urgency.ts';
 import { awaitLoads } from '../sys/loading.ts';
@@ -77,7 +78,10 @@ const control: WorkerControl = {
     hostOf(id).release();
   },
   configure: (id, config) => hostOf(id).configure(config),
-  stop: (id) => hostOf(id).stop(),
+  async stop(id) {
+    await hostOf(id).stop();
+    rehearsal.keep();
+  },
   stats: async (id) => hostOf(id).stats(),
 };
 
