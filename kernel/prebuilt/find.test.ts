@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -54,19 +55,19 @@ test('images: the smallest that has what is asked for, and none once a source ha
     ['kernel/front'],
   ];
   t.deepEqual(found(dir, ...asked), [
-    'kernel.mjs',
-    'images.mjs',
-    'lean-services.mjs',
+    'kernel.cjs',
+    'images.cjs',
+    'lean-services.cjs',
     'sources',
     'sources',
-    'front.mjs',
+    'front.cjs',
   ]);
 
   const store = join(dir, 'plugins/images/store.ts');
   writeFileSync(store, `${readFileSync(store, 'utf8')}\n`);
-  t.deepEqual(found(dir, ...asked), ['kernel.mjs', 'sources', 'sources', 'sources', 'sources', 'front.mjs']);
+  t.deepEqual(found(dir, ...asked), ['kernel.cjs', 'sources', 'sources', 'sources', 'sources', 'front.cjs']);
   make(dir);
-  t.deepEqual(found(dir, ['plugins/images']), ['images.mjs']);
+  t.deepEqual(found(dir, ['plugins/images']), ['images.cjs']);
 
   utimesSync(join(dir, 'kernel/sdk/host.ts'), 1, 1);
   t.deepEqual(found(dir, ['plugins/images'], ['kernel/front']), ['sources', 'sources']);
@@ -99,4 +100,30 @@ test('trouped runs from its image and from its sources', (t) => {
   const fromImage = version();
   rmSync(join(dir, '.cache'), { recursive: true });
   t.is(version(), fromImage);
+});
+
+test('what a rehearsal has compiled is taken by V8, and a rehearsal is held once', (t) => {
+  t.timeout(120_000);
+  const dir = copied(t);
+  const images = join(dir, '.cache/prebuilt');
+  const rehearse = () => execFileSync(process.execPath, [join(dir, 'kernel/prebuilt/rehearse.ts')], { cwd: dir });
+  rehearse();
+  // As the daemon is started: with other flags V8 refuses all of it.
+  const [, flags] = /^exec "\$node" (.*) "\$main"/m.exec(readFileSync(join(dir, 'kernel/trouped'), 'utf8'))!;
+  const script = `import { readdirSync, readFileSync } from 'node:fs';
+    import { Script } from 'node:vm';
+    import { setFlags } from ${JSON.stringify(join(dir, 'kernel/flags.ts'))};
+    setFlags();
+    for (const name of readdirSync('.').filter((each) => each.endsWith('.js'))) {
+      const cachedData = readFileSync(name.replace('.js', '.code'));
+      console.log(name, new Script(readFileSync(name, 'utf8'), { cachedData }).cachedDataRejected ? 'refused' : 'taken');
+    }`;
+  const args = [...flags!.split(' '), '--input-type=module', '-e', script];
+  const said = execFileSync(process.execPath, args, { cwd: images, encoding: 'utf8' });
+  t.regex(said, /^records.js taken$/m);
+  t.notRegex(said, /refused/);
+  const times = () => readdirSync(images).map((name) => [name, statSync(join(images, name)).mtimeMs]);
+  const before = times();
+  rehearse();
+  t.deepEqual(times(), before);
 });

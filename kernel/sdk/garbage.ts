@@ -2,10 +2,7 @@
 let collect: (() => void) | undefined;
 
 export function collectGarbage(): void {
-  if (collect === undefined) {
-    // The flag decides what a context made after it offers; the daemon is not started with it.
-    process.getBuiltinModule('node:v8').setFlagsFromString('--expose-gc');
-    collect = process.getBuiltinModule('node:vm').runInNewContext('gc') as () => void;
-  }
+  // A context that is made after --expose-gc (kernel/flags.ts) offers it, whatever this thread's own does.
+  collect ??= process.getBuiltinModule('node:vm').runInNewContext('gc') as () => void;
   collect();
 }

@@ -10,10 +10,10 @@ import { loadManifest, type Manifest } from '../plan/index.ts';
 import { letGo, threadIdOf } from '../sdk/control-page.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { HandedOver } from '../sdk/handover.ts';
-import { hurry } from '../sdk/urgency.ts';
 import { type Build, freshBuild } from './builds.ts';
 import { incompatibility } from './compat.ts';
 import { type Generation, messageOf, startStep } from './generation.ts';
+import { prepareRush, rush } from './rush.ts';
 import type { Unit } from './unit.ts';
 
 /** Where every call must have ended, it is worth waiting for them. */
@@ -68,6 +68,7 @@ export class Handover {
   #next: Generation | undefined;
   #state: HandedOver | undefined;
   #heldAt = 0;
+  #calm = (): void => {};
   /** What the old generation is in the middle of. */
   #phase: 'serving' | 'held' | 'suspended' | 'lost' = 'serving';
 
@@ -195,6 +196,7 @@ export class Handover {
     const next = unit.makeOwn(build, unit.nextThread);
     unit.begins(next.handle, true);
     try {
+      prepareRush();
       await startStep(next.handle, 'load', [unit.id], loadMs);
       const outcome = await startStep(next.handle, 'start', [unit.id], startMs);
       if (outcome.t === 'skipped') throw new Error(`skipped: ${outcome.reason}`);
@@ -221,6 +223,8 @@ export class Handover {
     unit.handing = this;
     unit.go('suspended', 'reload');
     const { exclusive, holdMs } = this.#hold;
+    const threads = [old, this.#next!].map(({ handle }) => threadIdOf(handle.page));
+    this.#calm = rush(threads, holdMs);
     let answer: Awaited<ReturnType<typeof suspend>>;
     try {
       answer = await suspend();
@@ -236,7 +240,6 @@ export class Handover {
 
     function suspend() {
       const { page, plugins } = old.handle;
-      hurry(threadIdOf(page));
       if (plugins.length === 1) letGo(page);
       return old.handle.call('suspend', [unit.id, exclusive ? holdMs : undefined], exclusive ? 2 * holdMs : holdMs);
     }
@@ -265,6 +268,7 @@ export class Handover {
     const [old, next] = [this.#old!, this.#next!];
     unit.handing = undefined;
     unit.serve(next);
+    this.#calm();
     this.#settle('reloaded', '');
     unit.world.adopted(next.build.manifest);
     unit.onProbation(old.build, next);
@@ -274,6 +278,7 @@ export class Handover {
   /** No flip: as if nothing had been. */
   async back(stage: string, reason: string): Promise<void> {
     if (this.outcome !== undefined) return;
+    this.#calm();
     const { unit } = this;
     const old = this.#old;
     const text = `${stage}: ${reason}`;

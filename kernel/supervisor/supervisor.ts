@@ -14,7 +14,7 @@ import { Boot } from './boot.ts';
 import { Builds, freshBuild } from './builds.ts';
 import { Children } from './children.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { countBuffersAsHeap } from './collector.ts';
+import { setFlags } from '../flags.ts';
 import { Directory } from './directory.ts';
 import { Gate } from './gate.ts';
 import { Guard } from './guard.ts';
@@ -58,7 +58,7 @@ export class Supervisor {
   /** @throws Failure FailedPrecondition when Node was started with a heap limit that would undo everybody's */
   constructor(options: SupervisorOptions) {
     refuseHeapFlag();
-    countBuffersAsHeap();
+    setFlags();
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#children = new Children(this.#clock);

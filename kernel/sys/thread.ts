@@ -14,6 +14,15 @@ const getpriorityC = declare<(which: number, id: number) => number>('getpriority
 const unshareC = declare<(flags: number) => number>('unshare', 'int', ['int']);
 const umaskC = declare<(mask: number) => number>('umask', 'uint', ['uint']);
 
+const setschedulerC = declare<(id: number, policy: number, priority: number[]) => number>('sched_setscheduler', 'int', [
+  'int',
+  'int',
+  'int *',
+]);
+
+const SCHED_OTHER = 0;
+const SCHED_RR = 2;
+const SCHED_RESET_ON_FORK = 0x40000000;
 const PRIO_PROCESS = 0;
 const CLONE_FS = 0x200;
 
@@ -32,6 +41,15 @@ export function setThreadPriority(nice: number): void {
 
 export function threadPriority(): number {
   return getpriorityC()(PRIO_PROCESS, gettid());
+}
+
+/**
+ * Whether the thread with this id runs before all that are not real time: SCHED_RR at the lowest priority, which what it starts does not inherit; otherwise SCHED_OTHER,
+ * where its niceness counts (sched(7)). 0 is the calling thread. @throws SysError EPERM without CAP_SYS_NICE, ESRCH when it has ended
+ */
+export function setRealTime(threadId: number, on: boolean): void {
+  const policy = on ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER;
+  check(setschedulerC()(threadId, policy, [on ? 1 : 0]), 'sched_setscheduler');
 }
 
 let unshared = false;
