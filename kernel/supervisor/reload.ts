@@ -224,7 +224,7 @@ export class Handover {
     unit.go('suspended', 'reload');
     const { exclusive, holdMs } = this.#hold;
     const threads = [old, this.#next!].map(({ handle }) => threadIdOf(handle.page));
-    this.#calm = rush(threads, holdMs);
+    this.#calm = rush(threads);
     let answer: Awaited<ReturnType<typeof suspend>>;
     try {
       answer = await suspend();

@@ -24,17 +24,14 @@ export function prepareRush(): void {
 
 /**
  * Has these threads and the calling one run before all others, until what is returned is called, which may be more than once; and for 200 ms at most.
- * Without the privilege for that they are only as nice as the calling one.
- *
- * @param expectedMs how long it may take: one that may take seconds, because running calls are waited for, is no rush
+ * After that, and without the privilege, they are as nice as the calling one until they settle (sdk/urgency.ts).
  */
-export function rush(threadIds: readonly number[], expectedMs: number): () => void {
+export function rush(threadIds: readonly number[]): () => void {
   const threads = threadIds.filter((id) => id !== 0);
-  const hurried = expectedMs <= 1000 && enter(threads);
-  if (!hurried) {
-    for (const id of threads) hurry(id);
-    return () => {};
-  }
+  for (const id of threads) hurry(id);
+  if (!attempt(0, true)) return () => {};
+  under += 1;
+  for (const id of threads) attempt(id, true);
   let over = false;
   const end = () => {
     if (over) return;
@@ -46,13 +43,6 @@ export function rush(threadIds: readonly number[], expectedMs: number): () => vo
   };
   const timer = setTimeout(end, longestMs);
   return end;
-}
-
-function enter(threads: readonly number[]): boolean {
-  if (!attempt(0, true)) return false;
-  under += 1;
-  for (const id of threads) attempt(id, true);
-  return true;
 }
 
 /** EPERM: no privilege. ESRCH: it has ended. */
