@@ -3,13 +3,16 @@
  * small ones ride in the batch, whose buffer is exact in size and transferred; large ones go through a slab (slab.ts).
  */
 // The package's main entry brings streams and a native string reader along: 1.4 MB in each worker (measured) for headers of sixty bytes.
-import { Packr } from 'msgpackr/pack';
+import { Packr, RESET_BUFFER_MODE, REUSE_BUFFER_MODE } from 'msgpackr/pack';
 import { Unpackr } from 'msgpackr/unpack';
 import type { Frame, FrameKind } from './frames.ts';
 
 // Records and structures are off: they are state that both ends must share, and a reload would have to hand it over.
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
+
+/** What the packer returns when its memory is used again: all of that, and where the last value lies. */
+type Packed = Uint8Array & { readonly start: number; readonly end: number };
 
 /** Set in the payload length: the payload is an 8-byte slab reference (u32le first slot, u32le bytes). */
 const inSlab = 0x8000_0000;
@@ -23,19 +26,28 @@ export class Batch {
   #buffer: Uint8Array = new Uint8Array(0);
   #view = new DataView(this.#buffer.buffer);
   #at = 0;
+  #frames = 0;
+
+  /** How many have been added. */
+  get frames(): number {
+    return this.#frames;
+  }
 
   add(header: readonly unknown[], payload: Uint8Array | undefined, slab = false): void {
-    // A view of a pool that the next pack() writes on: copied at once.
-    const packed = packr.pack(header);
+    // The packer's own memory, which the next pack() writes on, and not a view of it made for each frame: copied at once.
+    const packed = packr.pack(header, REUSE_BUFFER_MODE | RESET_BUFFER_MODE) as Packed;
+    const { start, end } = packed;
+    const length = end - start;
     const payloadLength = payload === undefined ? 0 : payload.byteLength;
-    this.#room(8 + packed.byteLength + payloadLength);
+    this.#room(8 + length + payloadLength);
     const at = this.#at;
-    this.#view.setUint32(at, packed.byteLength, true);
+    this.#view.setUint32(at, length, true);
     // 0 is "no payload", so that an empty message can be told from none: lengths are sent plus one.
     this.#view.setUint32(at + 4, payload === undefined ? 0 : slab ? inSlab | payloadLength : payloadLength + 1, true);
-    this.#buffer.set(packed, at + 8);
-    if (payload !== undefined) this.#buffer.set(payload, at + 8 + packed.byteLength);
-    this.#at = at + 8 + packed.byteLength + payloadLength;
+    for (let from = start, to = at + 8; from < end; from++, to++) this.#buffer[to] = packed[from]!;
+    if (payload !== undefined) this.#buffer.set(payload, at + 8 + length);
+    this.#at = at + 8 + length + payloadLength;
+    this.#frames += 1;
   }
 
   /** One exact buffer, to be transferred: a view of Node's pool would ship 64 KiB of other people's bytes with it. */
@@ -43,6 +55,7 @@ export class Batch {
     if (this.#at === 0) return undefined;
     const out = new Uint8Array(this.#buffer.buffer.slice(0, this.#at) as ArrayBuffer);
     this.#at = 0;
+    this.#frames = 0;
     if (this.#buffer.byteLength > keptBytes) this.#grow(0);
     return out;
   }

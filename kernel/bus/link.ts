@@ -6,6 +6,12 @@ import type { Frame, Port, PortMessage, Priority } from './frames.ts';
 import type { Scheduler } from './scheduler.ts';
 import { SlabReceiver, SlabSender, slabThreshold } from './slab.ts';
 
+/**
+ * A batch of so many frames goes at once. Kept to the end of the tick, all that is under way between two threads travels to and fro in one batch, and one of them is
+ * always idle: 16 make 64 calls in flight half as fast again, and a post costs less than one frame in ten.
+ */
+const fullFrames = 16;
+
 /** Bytes of a stream that may be under way in one direction before the receiver has consumed any. One message may overdraw it. */
 export const streamWindow = 256 * 1024;
 
@@ -51,7 +57,12 @@ export abstract class LinkEnd {
     if (this.#closed) return;
     const reference =
       payload !== undefined && payload.byteLength >= slabThreshold ? this.#intoSlab(payload) : undefined;
-    this.#batches[priority].add(header, reference ?? payload, reference !== undefined);
+    const batch = this.#batches[priority];
+    batch.add(header, reference ?? payload, reference !== undefined);
+    if (batch.frames >= fullFrames) {
+      this.#send(priority);
+      return;
+    }
     if (this.#flushing) return;
     this.#flushing = true;
     // nextTick runs when the microtasks of this turn are done: the replies of all handlers that settle now go in one post.
@@ -66,11 +77,13 @@ export abstract class LinkEnd {
 
   readonly #flush = (): void => {
     this.#flushing = false;
-    for (const p of [0, 1, 2] as const) {
-      const b = this.#batches[p].take();
-      if (b !== undefined) this.#port.postMessage({ p, b }, [b.buffer]);
-    }
+    for (const p of [0, 1, 2] as const) this.#send(p);
   };
+
+  #send(p: Priority): void {
+    const b = this.#batches[p].take();
+    if (b !== undefined) this.#port.postMessage({ p, b }, [b.buffer]);
+  }
 
   #intoSlab(payload: Uint8Array): Uint8Array | undefined {
     if (this.#slabOut === undefined) {
