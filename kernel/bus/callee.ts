@@ -2,7 +2,7 @@
 import { release } from '../../proto/owned.ts';
 import type { Failure } from '../sdk/failure.ts';
 import { type CallMeta, callFlag, type Frame, frameKind, type Port, type Priority, priority } from './frames.ts';
-import { LinkEnd, streamWindow } from './link.ts';
+import { creditStep, LinkEnd, streamWindow } from './link.ts';
 import type { Scheduler } from './scheduler.ts';
 
 /** What the server of a call hears about it after it has been handed over. */
@@ -74,6 +74,7 @@ export class CalleeLink extends LinkEnd {
         return;
       case frameKind.cancel:
         this.#calls.delete(id);
+        call.abandon();
         call.sink?.cancelled();
         return;
       case frameKind.credit: {
@@ -113,6 +114,8 @@ export class IncomingCall {
   first: Uint8Array | undefined;
   sink: IncomingSink | undefined;
   window = streamWindow;
+  #owed = 0;
+  #abandoned = false;
   readonly #wire: CalleeWire;
 
   constructor(id: number, at: Priority, method: string, meta: CallMeta, wire: CalleeWire) {
@@ -123,32 +126,41 @@ export class IncomingCall {
     this.#wire = wire;
   }
 
+  /** The caller does not wait any more: whatever is said of it from here on would wake a thread for nothing. */
+  abandon(): void {
+    this.#abandoned = true;
+  }
+
   /** Notes that it runs from here on; before any of the plugin's code. */
   dispatch(): void {
     this.#wire.note(this);
   }
 
+  #post(header: readonly unknown[], payload: Uint8Array | undefined, at: Priority): void {
+    if (!this.#abandoned) this.#wire.post(header, payload, at);
+  }
+
   reply(payload: Uint8Array): void {
     this.#wire.forget(this.id);
-    this.#wire.post([frameKind.reply, this.id], payload, this.priority);
+    this.#post([frameKind.reply, this.id], payload, this.priority);
   }
 
   /** Takes the memory of the payload over. False when the window is used up: the message has been taken, but wait for `writable` before the next. */
   send(payload: Uint8Array): boolean {
     this.window -= payload.byteLength;
-    this.#wire.post([frameKind.chunk, this.id], payload, this.priority);
+    this.#post([frameKind.chunk, this.id], payload, this.priority);
     release(payload);
     return this.window > 0;
   }
 
   end(): void {
     this.#wire.forget(this.id);
-    this.#wire.post([frameKind.end, this.id], undefined, this.priority);
+    this.#post([frameKind.end, this.id], undefined, this.priority);
   }
 
   fail(failure: Failure): void {
     this.#wire.forget(this.id);
-    this.#wire.post(
+    this.#post(
       [frameKind.fail, this.id, failure.code, failure.message, failure.details ?? null],
       undefined,
       this.priority,
@@ -157,20 +169,23 @@ export class IncomingCall {
 
   refuse(): void {
     this.#wire.forget(this.id);
-    this.#wire.post([frameKind.refuse, this.id], undefined, this.priority);
+    this.#post([frameKind.refuse, this.id], undefined, this.priority);
   }
 
   moved(): void {
     this.#wire.forget(this.id);
-    this.#wire.post([frameKind.moved, this.id], undefined, this.priority);
+    this.#post([frameKind.moved, this.id], undefined, this.priority);
   }
 
   cursor(value: string): void {
-    this.#wire.post([frameKind.cursor, this.id, value], undefined, this.priority);
+    this.#post([frameKind.cursor, this.id, value], undefined, this.priority);
   }
 
   consumed(bytes: number): void {
-    this.#wire.post([frameKind.credit, this.id, bytes], undefined, priority.control);
+    this.#owed += bytes;
+    if (this.#owed < creditStep) return;
+    this.#post([frameKind.credit, this.id, this.#owed], undefined, priority.control);
+    this.#owed = 0;
   }
 }
 

@@ -1,7 +1,7 @@
 /** The calling end of a link: open calls and what has come back for them. */
 import { Failure, type FailureCode, failureCodes } from '../sdk/failure.ts';
 import { type CallMeta, callFlag, type Frame, frameKind, type Priority, priority } from './frames.ts';
-import { LinkEnd, streamWindow } from './link.ts';
+import { creditStep, LinkEnd, streamWindow } from './link.ts';
 
 /** Who waits for a call. Exactly one of end, fail, undispatched and moved is the last thing it hears. */
 export interface CallSink {
@@ -148,6 +148,7 @@ class Pending implements OpenCall {
   readonly priority: Priority;
   readonly sink: CallSink;
   window = streamWindow;
+  #owed = 0;
   readonly #wire: Wire;
 
   constructor(id: number, at: Priority, sink: CallSink, wire: Wire) {
@@ -177,7 +178,10 @@ class Pending implements OpenCall {
   }
 
   consumed(bytes: number): void {
-    this.#wire.post([frameKind.credit, this.id, bytes], undefined, priority.control);
+    this.#owed += bytes;
+    if (this.#owed < creditStep) return;
+    this.#wire.post([frameKind.credit, this.id, this.#owed], undefined, priority.control);
+    this.#owed = 0;
   }
 }
 

@@ -15,6 +15,9 @@ const fullFrames = 16;
 /** Bytes of a stream that may be under way in one direction before the receiver has consumed any. One message may overdraw it. */
 export const streamWindow = 256 * 1024;
 
+/** Credit is given back when so much of it has come together, and not by the message: whoever waits for some has far more than this under way. */
+export const creditStep = streamWindow / 4;
+
 /**
  * Memory both ends of a link see, made with the channel. The callee notes the id of a call, by priority, before it runs: when it dies, the
  * caller knows which calls never ran, without an acknowledgement frame per call (which cost a post each, since it must be out before the handler runs).
