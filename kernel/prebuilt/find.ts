@@ -1,6 +1,6 @@
 /**
- * Code that `make.ts` has put together beforehand: for each worker of the built-in plugins, and for the kernel, one image of the few files that are loaded in place
- * of some hundred modules. Finding, reading and linking modules one by one was half of the daemon's start and a third of its memory.
+ * Code that `make.ts` has put together beforehand: for each worker of the built-in plugins, and for the kernel, one image that is run in place of some
+ * hundred modules. Finding, reading and linking modules one by one was half of the daemon's start and a third of its memory.
  *
  * The sources stay what counts. An image holds for as long as every file that it was made from is as it was then; otherwise, and where there is none, the
  * sources are loaded, with the same result.

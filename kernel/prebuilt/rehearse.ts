@@ -27,6 +27,7 @@ const proxies = ['snapshot', 'content', 'diff']
   .join('\n');
 
 if (readIndex() !== undefined && !existsSync(mark)) {
+  console.error('prebuilt: compiling ahead of what a daemon does (once, some seconds)');
   try {
     await rehearse(`version = 3\n${proxies}`, reloads);
     await rehearse('version = 3\n[kernel]\nthreads = "lean"\n', 0);
