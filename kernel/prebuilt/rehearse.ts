@@ -19,6 +19,7 @@ const mark = join(imagesDir, 'rehearsed');
 const startMs = 30_000;
 const reloadMs = 20_000;
 const stopMs = 15_000;
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** The first generation to be given a state is the second, and the first to hand one on that it was given. */
 const reloads = 2;
 
@@ -47,6 +48,12 @@ async function rehearse(config: string, times: number): Promise<void> {
     ['--config', file, '--address', address, '--root', join(dir, 'root'), '--state', join(dir, 'state')],
     { env: { ...process.env, TROUPE_REHEARSAL: '1' }, stdio: 'ignore' },
   );
+  const brokenOff = () => {
+    child.kill('SIGKILL');
+    rmSync(dir, { recursive: true, force: true });
+    process.exit(1);
+  };
+  for (const signal of signals) process.once(signal, brokenOff);
   const client = new GrpcClient(address);
   try {
     await served(child, client);
@@ -60,6 +67,7 @@ async function rehearse(config: string, times: number): Promise<void> {
   } finally {
     client.close();
     await ended(child);
+    for (const signal of signals) process.off(signal, brokenOff);
     rmSync(dir, { recursive: true, force: true });
   }
 }
@@ -78,7 +86,7 @@ async function served(child: ChildProcess, client: GrpcClient): Promise<void> {
 }
 
 async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exit = once(child, 'exit');
   child.kill('SIGTERM');
   const late = new AbortController();
