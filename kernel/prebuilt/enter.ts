@@ -21,8 +21,13 @@ type Image = (
   keep: () => void,
 ) => void;
 
-/** @param dir of the images @param name of one, without its ending */
-export function enter(dir: string, name: string): void {
+/**
+ * @param dir of the images
+ * @param name of one, without its ending
+ * @param keepMs how often a rehearsal keeps what has been compiled, where nobody tells the thread that it ends: that of a pool
+ * @returns what it exports: of a pool's, its tasks
+ */
+export function enter(dir: string, name: string, keepMs?: number): unknown {
   const path = join(dir, `${name}.js`);
   const url = pathToFileURL(path).href;
   const compiled = join(dir, `${name}.code`);
@@ -34,14 +39,19 @@ export function enter(dir: string, name: string): void {
     ...(cachedData === undefined ? {} : { cachedData }),
   });
   const keep = () => {
-    if (process.env.TROUPE_REHEARSAL === undefined) return;
     const fresh = `${compiled}.${process.pid}.${threadId}`;
-    writeFileSync(fresh, script.createCachedData());
+    // Some threads have no umask.
+    writeFileSync(fresh, script.createCachedData(), { mode: 0o644 });
     renameSync(fresh, compiled);
   };
-  process.once('exit', keep);
+  const rehearses = process.env.TROUPE_REHEARSAL !== undefined;
+  if (rehearses) {
+    process.once('exit', keep);
+    if (keepMs !== undefined) setInterval(keep, keepMs).unref();
+  }
   const module = { exports: {} };
-  (script.runInThisContext() as Image)(createRequire(path), module, module.exports, url, keep);
+  (script.runInThisContext() as Image)(createRequire(path), module, module.exports, url, rehearses ? keep : () => {});
+  return module.exports;
 }
 
 function read(path: string): Buffer | undefined {

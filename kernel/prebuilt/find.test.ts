@@ -110,17 +110,18 @@ test('what a rehearsal has compiled is taken by V8, and a rehearsal is held once
   rehearse();
   // As the daemon is started: with other flags V8 refuses all of it.
   const [, flags] = /^exec "\$node" (.*) "\$main"/m.exec(readFileSync(join(dir, 'kernel/trouped'), 'utf8'))!;
-  const script = `import { readdirSync, readFileSync } from 'node:fs';
+  const script = `import { existsSync, readdirSync, readFileSync } from 'node:fs';
     import { Script } from 'node:vm';
     import { setFlags } from ${JSON.stringify(join(dir, 'kernel/flags.ts'))};
     setFlags();
-    for (const name of readdirSync('.').filter((each) => each.endsWith('.js'))) {
+    for (const name of readdirSync('.').filter((each) => existsSync(each.replace('.js', '.code')))) {
       const cachedData = readFileSync(name.replace('.js', '.code'));
       console.log(name, new Script(readFileSync(name, 'utf8'), { cachedData }).cachedDataRejected ? 'refused' : 'taken');
     }`;
   const args = [...flags!.split(' '), '--input-type=module', '-e', script];
   const said = execFileSync(process.execPath, args, { cwd: images, encoding: 'utf8' });
-  t.regex(said, /^records.js taken$/m);
+  for (const name of ['kernel', 'records', 'lean-services', 'pool-layer'])
+    t.regex(said, new RegExp(`^${name}.js taken$`, 'm'));
   t.notRegex(said, /refused/);
   const times = () => readdirSync(images).map((name) => [name, statSync(join(images, name)).mtimeMs]);
   const before = times();

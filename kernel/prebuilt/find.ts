@@ -18,8 +18,10 @@ export type Stamp = readonly [path: string, size: number, mtimeMs: number];
 export interface Image {
   /** File in {@link imagesDir} that is loaded first. */
   readonly entry: string;
-  /** Folders of the plugins in it, relative to the checkout; none for the kernel's own. */
+  /** Folders of the plugins in it, relative to the checkout; none for the kernel's own and a pool's. */
   readonly plugins: readonly string[];
+  /** What the threads of a pool run, relative to the checkout. */
+  readonly module?: string;
   /** Indexes into {@link Index.files}. */
   readonly files: readonly number[];
 }
@@ -56,10 +58,28 @@ export function prebuilt(dirs: readonly string[]): URL | undefined {
   const wanted = dirs.map((dir) => relative(checkout, dir));
   const [image] = index.images
     .filter(
-      ({ plugins }) => (wanted.length === 0) === (plugins.length === 0) && wanted.every((dir) => plugins.includes(dir)),
+      ({ plugins, module }) =>
+        module === undefined &&
+        (wanted.length === 0) === (plugins.length === 0) &&
+        wanted.every((dir) => plugins.includes(dir)),
     )
     .sort((a, b) => a.plugins.length - b.plugins.length);
-  return image !== undefined && isCurrent(index, image)
+  return current(index, image);
+}
+
+/** URL of the image of what a pool's threads run. */
+export function prebuiltThread(module: URL): URL | undefined {
+  index ??= readIndex() ?? null;
+  if (index === null) return undefined;
+  const wanted = relative(checkout, fileURLToPath(module));
+  return current(
+    index,
+    index.images.find((image) => image.module === wanted),
+  );
+}
+
+function current(of: Index, image: Image | undefined): URL | undefined {
+  return image !== undefined && isCurrent(of, image)
     ? new URL(`../../.cache/prebuilt/${image.entry}`, import.meta.url)
     : undefined;
 }

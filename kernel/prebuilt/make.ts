@@ -5,7 +5,7 @@
  * In an image a module still says its own place as `import.meta.url`: threads, libraries and data are found where the sources lie.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import type { Plugin } from 'esbuild';
 import { loadManifests, type Manifest } from '../plan/index.ts';
 import { resolveTroupe } from '../sdk/resolve.ts';
@@ -18,6 +18,7 @@ const taken = /^(?:comlink|msgpackr|smol-toml)(?:\/|$)/;
 interface Wanted {
   readonly name: string;
   readonly plugins: readonly Manifest[];
+  readonly module?: string;
 }
 
 const enterFile = 'kernel/prebuilt/enter.ts';
@@ -42,7 +43,7 @@ if (process.argv.includes('--force') || previous === undefined || !holds(previou
   }
 }
 
-/** The kernel's, one for each plugin, and one for each group that shares a worker in lean mode. */
+/** The kernel's, one for each plugin, one for each group that shares a worker in lean mode, and one for each pool that work waits for. */
 function wantedImages(): Wanted[] {
   const groups = Map.groupBy(
     manifests.filter(({ thread }) => thread !== undefined),
@@ -54,15 +55,22 @@ function wantedImages(): Wanted[] {
     ...[...groups]
       .map(([name, plugins]) => ({ name: `lean-${name}`, plugins }))
       .filter(({ plugins }) => plugins.length > 1),
+    ...['plugins/lib/layer/worker.ts', 'plugins/lib/snapshot/disk.ts'].map((module) => ({
+      name: `pool-${basename(dirname(module))}`,
+      plugins: [],
+      module,
+    })),
   ];
 }
 
 function holds(index: Index): boolean {
   return (
     index.images.length === wanted.length &&
-    wanted.every(({ plugins }) => {
+    wanted.every(({ plugins, module }) => {
       const dirs = plugins.map(({ dir }) => relative(checkout, dir)).join();
-      return index.images.some((image) => image.plugins.join() === dirs && isCurrent(index, image));
+      return index.images.some(
+        (image) => image.plugins.join() === dirs && image.module === module && isCurrent(index, image),
+      );
     })
   );
 }
@@ -102,13 +110,15 @@ async function make(outdir: string): Promise<Index | undefined> {
     });
     for (const { path, text } of outputFiles) writeFileSync(path, asFunction(withoutWideComments(text)));
     const entry = `${image.name}.cjs`;
-    writeFileSync(join(outdir, entry), `require('./enter.cjs').enter(__dirname, ${JSON.stringify(image.name)});\n`);
+    const entered = `${JSON.stringify(image.name)}${image.module === undefined ? '' : ', 200'}`;
+    writeFileSync(join(outdir, entry), `module.exports = require('./enter.cjs').enter(__dirname, ${entered});\n`);
     const inputs = Object.keys(metafile.inputs)
       .filter((path) => !path.startsWith('image:'))
       .map((path) => relative(checkout, resolve(checkout, path)));
     const plugins = image.plugins.map(({ dir }) => relative(checkout, dir));
     const named = [...plugins.map((dir) => `${dir}/plugin.toml`), 'package-lock.json', ...made];
-    images.push({ entry, plugins, files: [...inputs, ...named].map(number) });
+    const { module } = image;
+    images.push({ entry, plugins, ...(module && { module }), files: [...inputs, ...named].map(number) });
   }
   const { code } = await esbuild.transform(readFileSync(join(checkout, enterFile), 'utf8'), {
     loader: 'ts',
@@ -132,13 +142,14 @@ function withoutWideComments(text: string): string {
   return text.replace(/^ *\/\*\*.*[^\0-\xff].*\*\/$/gm, '');
 }
 
-function sourcesAsTheyAre({ plugins }: Wanted): Plugin {
+function sourcesAsTheyAre(image: Wanted): Plugin {
+  const { plugins } = image;
   const served = new Set(plugins.flatMap(({ serves }) => Object.keys(serves).map((key) => key.split(' ')[0]!)));
   return {
     name: 'troupe',
     setup(make) {
       make.onResolve({ filter: /^image$/ }, () => ({ path: 'image', namespace: 'image' }));
-      make.onLoad({ filter: /.*/, namespace: 'image' }, () => ({ contents: entryOf(plugins), resolveDir: checkout }));
+      make.onLoad({ filter: /.*/, namespace: 'image' }, () => ({ contents: entryOf(image), resolveDir: checkout }));
       make.onResolve({ filter: /^[^./]/ }, ({ path }) => {
         const named = resolveTroupe(path);
         if (named !== undefined) return { path: fileURLToPath(named) };
@@ -170,7 +181,8 @@ function metaOf(place: string): string {
   return `import { fileURLToPath as __path } from 'node:url'; const __url = new URL(${up}, import.meta.url); const __place = { url: __url.href, filename: __path(__url), dirname: __path(new URL('.', __url)).slice(0, -1), main: false }; `;
 }
 
-function entryOf(plugins: readonly Manifest[]): string {
+function entryOf({ plugins, module }: Wanted): string {
+  if (module !== undefined) return `export * from './${module}';`;
   if (plugins.length === 0) return `import './kernel/run.ts';`;
   const code = plugins.map(({ dir }) => {
     const path = JSON.stringify(`${relative(checkout, dir)}/index.ts`);

@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,6 +32,8 @@ if (readIndex() !== undefined && !existsSync(mark)) {
   try {
     await rehearse(`version = 3\n${proxies}`, reloads);
     await rehearse('version = 3\n[kernel]\nthreads = "lean"\n', 0);
+    // Of threads that ended while they wrote.
+    for (const name of readdirSync(imagesDir)) if (/\.code\.\d/.test(name)) rmSync(join(imagesDir, name));
     writeFileSync(mark, '');
   } catch (error) {
     console.error(`prebuilt: not rehearsed, so a reload will hold calls for longer: ${(error as Error).message}`);

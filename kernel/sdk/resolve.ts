@@ -8,6 +8,7 @@ const checkout = new URL('../../', import.meta.url);
 
 const entries: { readonly [name: string]: string } = {
   'troupe/plugin': 'kernel/sdk/index.ts',
+  'troupe/prebuilt': 'kernel/prebuilt/find.ts',
   'troupe/sys': 'kernel/sys/index.ts',
   'troupe/ttrpc': 'kernel/ttrpc/index.ts',
   'troupe/grpc-client': 'kernel/front/client.ts',

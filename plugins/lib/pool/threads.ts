@@ -7,6 +7,7 @@
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import type { Piscina } from 'piscina';
+import { prebuiltThread } from 'troupe/prebuilt';
 
 export interface ThreadsOptions {
   readonly maxThreads: number;
@@ -25,7 +26,7 @@ export function openThreads(module: URL, options: ThreadsOptions): Threads {
   return new Threads(
     new Pool({
       ...options,
-      filename: module.href,
+      filename: (prebuiltThread(module) ?? module).href,
       minThreads: 0,
       maxQueue: Number.POSITIVE_INFINITY,
       concurrentTasksPerWorker: 1,
