@@ -114,7 +114,7 @@ test('what a rehearsal has compiled is taken by V8, and a rehearsal is held once
     import { Script } from 'node:vm';
     import { setFlags } from ${JSON.stringify(join(dir, 'kernel/flags.ts'))};
     setFlags();
-    for (const name of readdirSync('.').filter((each) => existsSync(each.replace('.js', '.code')))) {
+    for (const name of readdirSync('.').filter((each) => existsSync(each.replace(/js$/, 'code')) && each.endsWith('js'))) {
       const cachedData = readFileSync(name.replace('.js', '.code'));
       console.log(name, new Script(readFileSync(name, 'utf8'), { cachedData }).cachedDataRejected ? 'refused' : 'taken');
     }`;
