@@ -26,6 +26,8 @@ export interface WriteOptions {
 /** Between two attempts at a ref that somebody else writes, ms. */
 const lockedPause = 500;
 const abortMs = 30_000;
+/** Times that a blob is gone which the store has just said to have. */
+const maxLost = 3;
 
 export class Content {
   readonly #content: Client<typeof ContentDefinition>;
@@ -100,19 +102,22 @@ export class Content {
     await this.keep(descriptor.digest, signal);
     const { digest, size } = descriptor;
     const target = { ref: refKey(descriptor), digest, size };
-    for (let again = options.once !== true; ; again = false) {
+    let again = options.once !== true;
+    for (let lost = 0; ; ) {
       const write = new ContentWrite(this.#content, target, { namespace: this.#call.namespace, signal });
       try {
         return await write.run(options, signal);
       } catch (error) {
         if (isLocked(error)) {
           await sleep(lockedPause, undefined, { signal }).catch(() => signal.throwIfAborted());
-          again = true;
           continue;
         }
+        // Another namespace had it, and it was collected there before it was this one's. Nothing of the source has been taken; now all of it will be.
+        if (Failure.is(error, 'NotFound') && write.began === size && ++lost < maxLost) continue;
         if (!write.mismatched) throw error;
         await this.abort(target.ref);
         if (!again || write.began === 0) throw error;
+        again = false;
       }
     }
   }
