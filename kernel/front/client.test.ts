@@ -7,7 +7,7 @@ import { EventsDefinition, PublishRequest } from 'troupe/proto/containerd/servic
 import { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { publish } from '../cli/publish.ts';
 import { Failure } from '../sdk/failure.ts';
-import { GrpcClient, typedClient } from './client.ts';
+import { type ClientOptions, GrpcClient, typedClient } from './client.ts';
 
 const method = (path: string, requestStream: boolean, responseStream: boolean) => ({
   path,
@@ -27,10 +27,14 @@ interface Seen {
   readonly cancelled: Promise<void>;
 }
 
-/** A server that answers with what it was sent; `Fail` with a status, `Silent` never, `Count` without end. */
-async function serve(t: ExecutionContext): Promise<Seen> {
+function socketPath(t: ExecutionContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'client-'));
-  const address = join(dir, 's.sock');
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  return join(dir, 's.sock');
+}
+
+/** A server that answers with what it was sent; `Fail` with a status, `Silent` never, `Count` without end. */
+async function serve(t: ExecutionContext, address = socketPath(t)): Promise<Seen> {
   const server = new Server();
   const publishes: Seen['publishes'] = [];
   let start = () => {};
@@ -93,15 +97,12 @@ async function serve(t: ExecutionContext): Promise<Seen> {
       error === null ? resolve() : reject(error),
     );
   });
-  t.teardown(() => {
-    server.forceShutdown();
-    rmSync(dir, { recursive: true });
-  });
+  t.teardown(() => server.forceShutdown());
   return { address, publishes, started, cancelled };
 }
 
-function connect(t: ExecutionContext, address: string): GrpcClient {
-  const client = new GrpcClient(address, { namespace: 'default' });
+function connect(t: ExecutionContext, address: string, options: ClientOptions = {}): GrpcClient {
+  const client = new GrpcClient(address, { namespace: 'default', ...options });
   t.teardown(() => client.close());
   return client;
 }
@@ -140,6 +141,29 @@ test('leaving a stream early and a signal cancel the call at the server; a deadl
   const slow = await serve(t);
   const late = connect(t, slow.address).unary('t.T/Silent', new Uint8Array(), { timeoutMs: 50 });
   t.is((await t.throwsAsync(late, { instanceOf: Failure })).code, 'DeadlineExceeded');
+});
+
+test('a patient client reaches a server by the first call after its return, and is refused in the end while there is none', async (t) => {
+  const address = socketPath(t);
+  const clients = [0, 1].map(() => connect(t, address, { patienceMs: 700 }));
+  const byte = new Uint8Array([7]);
+  // Each attempt makes the pause before the next one longer, up to half a second.
+  for (let attempt = 0; attempt < 4; attempt++) {
+    await Promise.all(
+      clients.map(async (client) => {
+        const failure = await t.throwsAsync(client.unary('t.T/Echo', byte), { instanceOf: Failure });
+        t.is(failure.code, 'Unavailable');
+      }),
+    );
+  }
+  await serve(t, address);
+  const [unary, stream] = clients as [GrpcClient, GrpcClient];
+  const streamed = (async () => {
+    for await (const part of stream.duplex('t.T/Each', chunks(1, 3))) return part.length;
+    return 0;
+  })();
+  t.deepEqual([...(await unary.unary('t.T/Echo', byte))], [7]);
+  t.is(await streamed, 3);
 });
 
 test('errors are Failures with the server’s class and words', async (t) => {

@@ -2,7 +2,7 @@
  * A gRPC client of the daemon's socket for our own tools: the command line, tests, the demo. Bytes go through untouched, and `typedClient` puts the
  * generated codecs on top, so that a contract is called here as it is inside the daemon.
  */
-import { credentials, Client as GrpcChannel, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { connectivityState, credentials, Client as GrpcChannel, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { Failure } from '../sdk/failure.ts';
 import type { CallOptions, Client, MethodDefinition, ServiceDefinition } from '../sdk/plugin.ts';
 import { failureOf } from './status.ts';
@@ -13,6 +13,11 @@ export interface ClientOptions {
   readonly lease?: string;
   /** Largest message either way; default 16 MiB, as the daemon's. */
   readonly maxMessageSize?: number;
+  /**
+   * Milliseconds for which a call waits where the last attempt to connect has failed. Default 0: until the next attempt, half a second later at most, calls are refused
+   * without looking whether the server is there by now.
+   */
+  readonly patienceMs?: number;
 }
 
 const asBytes = (message: Uint8Array): Buffer => Buffer.from(message.buffer, message.byteOffset, message.byteLength);
@@ -70,8 +75,8 @@ export class GrpcClient {
   /** Leaving the loop early cancels the call. */
   serverStream(method: string, request: Uint8Array, options: CallOptions = {}): AsyncIterable<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
-    return replies(
-      this.#channel.makeServerStreamRequest(`/${method}`, asBytes, asIs, request, metadata, deadline),
+    return this.#replies(
+      () => this.#channel.makeServerStreamRequest(`/${method}`, asBytes, asIs, request, metadata, deadline),
       options.signal,
     );
   }
@@ -79,9 +84,25 @@ export class GrpcClient {
   /** Requests are sent while replies are read. Leaving the loop early cancels the call. */
   duplex(method: string, requests: AsyncIterable<Uint8Array>, options: CallOptions = {}): AsyncIterable<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
-    const call = this.#channel.makeBidiStreamRequest(`/${method}`, asBytes, asIs, metadata, deadline);
-    send(requests, call);
-    return replies(call, options.signal);
+    return this.#replies(() => {
+      const call = this.#channel.makeBidiStreamRequest(`/${method}`, asBytes, asIs, metadata, deadline);
+      send(requests, call);
+      return call;
+    }, options.signal);
+  }
+
+  #replies(make: () => ReplySource, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
+    const patience = this.#patience();
+    return patience === undefined ? replies(make(), signal) : later(patience, make, signal);
+  }
+
+  /** Undefined where there is nothing to wait for. Never rejects: the call itself says what is wrong. */
+  #patience(): Promise<void> | undefined {
+    const { patienceMs = 0 } = this.#options;
+    if (patienceMs === 0) return undefined;
+    const state = this.#channel.getChannel().getConnectivityState(true);
+    if (state !== connectivityState.TRANSIENT_FAILURE) return undefined;
+    return this.ready(patienceMs).catch(() => {});
   }
 
   #start(options: CallOptions): { metadata: Metadata; deadline: { deadline?: number } } {
@@ -97,7 +118,7 @@ export class GrpcClient {
     return { metadata, deadline: ends.length > 0 ? { deadline: Math.min(...ends) } : {} };
   }
 
-  #single(
+  async #single(
     options: CallOptions,
     make: (
       metadata: Metadata,
@@ -106,6 +127,8 @@ export class GrpcClient {
     ) => { cancel(): void },
   ): Promise<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
+    const patience = this.#patience();
+    if (patience !== undefined) await patience;
     return new Promise((resolve, reject) => {
       const cancel = () => call.cancel();
       const call = make(metadata, deadline, (error, reply) => {
@@ -126,6 +149,15 @@ interface RequestSink {
   off(event: 'drain' | 'close', listener: () => void): unknown;
   end(): void;
   cancel(): void;
+}
+
+async function* later(
+  patience: Promise<void>,
+  make: () => ReplySource,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  await patience;
+  yield* replies(make(), signal);
 }
 
 /** Waits for the call to take what it has; a source that throws cancels the call, and its answer says so. */

@@ -120,7 +120,7 @@ test('what a rehearsal has compiled is taken by V8, and a rehearsal is held once
     }`;
   const args = [...flags!.split(' '), '--input-type=module', '-e', script];
   const said = execFileSync(process.execPath, args, { cwd: images, encoding: 'utf8' });
-  for (const name of ['kernel', 'records', 'lean-services', 'pool-layer'])
+  for (const name of ['kernel', 'records', 'lean-services', 'pool-layer', 'pool-snapshot'])
     t.regex(said, new RegExp(`^${name}.js taken$`, 'm'));
   t.notRegex(said, /refused/);
   const times = () => readdirSync(images).map((name) => [name, statSync(join(images, name)).mtimeMs]);

@@ -22,7 +22,8 @@ interface Wanted {
 }
 
 const enterFile = 'kernel/prebuilt/enter.ts';
-const made = ['kernel/prebuilt/make.ts', enterFile];
+/** A change of these changes every image. */
+const makers = ['kernel/prebuilt/make.ts', enterFile];
 
 const manifests = loadManifests(join(checkout, 'plugins'), join(checkout, 'kernel')).manifests;
 const previous = readIndex();
@@ -110,13 +111,13 @@ async function make(outdir: string): Promise<Index | undefined> {
     });
     for (const { path, text } of outputFiles) writeFileSync(path, asFunction(withoutWideComments(text)));
     const entry = `${image.name}.cjs`;
-    const entered = `${JSON.stringify(image.name)}${image.module === undefined ? '' : ', 200'}`;
-    writeFileSync(join(outdir, entry), `module.exports = require('./enter.cjs').enter(__dirname, ${entered});\n`);
+    const inParentheses = `${JSON.stringify(image.name)}${image.module === undefined ? '' : ', 200'}`;
+    writeFileSync(join(outdir, entry), `module.exports = require('./enter.cjs').enter(__dirname, ${inParentheses});\n`);
     const inputs = Object.keys(metafile.inputs)
       .filter((path) => !path.startsWith('image:'))
       .map((path) => relative(checkout, resolve(checkout, path)));
     const plugins = image.plugins.map(({ dir }) => relative(checkout, dir));
-    const named = [...plugins.map((dir) => `${dir}/plugin.toml`), 'package-lock.json', ...made];
+    const named = [...plugins.map((dir) => `${dir}/plugin.toml`), 'package-lock.json', ...makers];
     const { module } = image;
     images.push({ entry, plugins, ...(module && { module }), files: [...inputs, ...named].map(number) });
   }

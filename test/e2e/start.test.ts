@@ -158,7 +158,7 @@ compared(
     const own = join(dir, 'own');
     mkdirSync(own);
     for (const [paths, words] of [
-      [{ root, state }, /root/],
+      [{ root, state }, /\broot \S+ is not ours/],
       [{ root }, /holds .*io\.containerd/],
       [{ state }, /holds .*io\.containerd/],
     ] as const) {

@@ -16,6 +16,9 @@ export interface RemoteConfig {
   readonly long_deadline: number;
 }
 
+/** Longer than grpc-js pauses between two attempts: a remote that is back is reached by the next call. One that is down refuses so much later. */
+const patienceMs = 700;
+
 export interface RemoteCall extends Pick<Partial<Call>, 'namespace' | 'lease' | 'signal' | 'deadline' | 'trace'> {}
 
 export class Remote {
@@ -25,7 +28,7 @@ export class Remote {
   constructor(config: RemoteConfig) {
     this.#config = config;
     // Connects at the first call, and again when the connection is lost.
-    this.#client = new GrpcClient(config.address);
+    this.#client = new GrpcClient(config.address, { patienceMs });
   }
 
   client<D extends ServiceDefinition>(definition: D): Client<D> {
