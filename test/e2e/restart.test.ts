@@ -154,7 +154,10 @@ test('a container that ended while there was no daemon is found stopped, with it
 test('the exit of such a container is heard once, from its shim', async (t) => {
   const said = await ours(t, async (side) => {
     await side.image();
+    const before = await side.events();
     const pid = await side.running('box');
+    // What a shim could not say before the daemon ended it says again later, and that may be after the exit.
+    await before.until(/\/tasks\/start/);
     const [shim] = side.shims('box');
     await side.server.stop('SIGKILL');
     await kill(pid);
@@ -180,7 +183,10 @@ test('the exit of such a container is heard once, from its shim', async (t) => {
 test('the exit that its shim has given up is heard once, from the daemon (slow: the shim tries for 15 s)', async (t) => {
   const said = await ours(t, async (side) => {
     await side.image();
+    const before = await side.events();
     const pid = await side.running('box');
+    // What a shim could not say before the daemon ended it says again later, and that may be after the exit.
+    await before.until(/\/tasks\/start/);
     const [shim] = side.shims('box');
     await side.server.stop('SIGKILL');
     // It says so in its log, which nobody else reads meanwhile.
