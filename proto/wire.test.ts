@@ -14,6 +14,7 @@ import { events } from './gen/events.ts';
 import { services } from './gen/services.ts';
 import { Value } from './gen/troupe/records/v1/records.ts';
 import type { MessageCodec } from './message.ts';
+import { BinaryReader, BinaryWriter } from './wire.ts';
 
 const bytes = (...parts: (number | string)[]) =>
   Uint8Array.from(parts.flatMap((part) => (typeof part === 'string' ? [...Buffer.from(part)] : [part])));
@@ -88,6 +89,58 @@ test('nanoseconds, 64-bit numbers and negative enum values keep every digit', (t
   t.is(WriteContentRequest.decode(WriteContentRequest.encode(write).finish()).total, 2n ** 60n + 1n);
   const params = BootstrapParams.fromPartial({ logLevel: LogLevel.LOG_LEVEL_TRACE });
   t.is(BootstrapParams.decode(BootstrapParams.encode(params).finish()).logLevel, -8);
+});
+
+test('messages that are written at once, or are never finished, keep out of each other', (t) => {
+  const one = new BinaryWriter().uint32(10).string('one');
+  const abandoned = new BinaryWriter().uint32(10).fork().uint32(10).string('never finished');
+  const two = new BinaryWriter().uint32(10).string('two');
+  one.uint32(18).fork().uint32(10).string('more of one').join();
+  const first = one.finish();
+  two.uint32(18).string('more of two');
+  const second = two.finish();
+  const third = new BinaryWriter().uint32(10).string('three').finish();
+  // What is written to one that was finished is nobody else's bytes.
+  one.uint32(26).string('late');
+  abandoned.string('late as well');
+  t.is(Buffer.from(first).toString('latin1'), '\x0a\x03one\x12\x0d\x0a\x0bmore of one');
+  t.is(Buffer.from(second).toString('latin1'), '\x0a\x03two\x12\x0bmore of two');
+  t.is(Buffer.from(third).toString('latin1'), '\x0a\x05three');
+});
+
+test('strings of every length and alphabet, in messages of every size', (t) => {
+  const kept: { text: string; bytes: Uint8Array }[] = [];
+  const alphabets = ['a', 'é', '中', '😀', 'a😀', '\ud800'];
+  const lengths = [0, 1, 15, 16, 42, 43, 63, 64, 127, 128, 5460, 5461, 5462, 16_383, 16_384, 65_536, 700_000];
+  for (const alphabet of alphabets) {
+    for (const length of lengths) {
+      const text = alphabet.repeat(length);
+      const bytes = new BinaryWriter()
+        .uint32(10)
+        .fork()
+        .uint32(10)
+        .string(text)
+        .uint32(18)
+        .string(text)
+        .join()
+        .finish();
+      kept.push({ text, bytes });
+    }
+  }
+  // Read when all have been written: none lies on another.
+  for (const { text, bytes } of kept) {
+    const length = Buffer.byteLength(text);
+    const reader = new BinaryReader(bytes);
+    t.is(reader.tag(), 10);
+    t.is(reader.uint32(), bytes.length - reader.pos);
+    for (const tag of [10, 18]) {
+      t.is(reader.tag(), tag);
+      const read = reader.bytes();
+      t.is(read.length, length);
+      t.true(Buffer.from(text).equals(read), `${length} bytes`);
+    }
+    t.is(reader.pos, bytes.length);
+  }
 });
 
 test('bytes are views into what was decoded', (t) => {

@@ -5,6 +5,7 @@
  * fifteen. `bytes` are views into the input; strings must be UTF-8; whatever the input says, nothing is allocated beyond it.
  */
 import { isUtf8 } from 'node:buffer';
+import { markAsUntransferable } from 'node:worker_threads';
 import { own } from './owned.ts';
 
 const wireType = { varint: 0, fixed64: 1, delimited: 2, startGroup: 3, endGroup: 4, fixed32: 5 } as const;
@@ -100,7 +101,7 @@ export class BinaryReader {
     this.#buffer ??= Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.byteLength);
     const from = this.pos;
     this.pos += length;
-    const text = this.#buffer.toString('utf8', from, this.pos);
+    const text = this.#buffer.toString(undefined, from, this.pos);
     if (text.includes('\ufffd') && !isUtf8(this.#bytes.subarray(from, this.pos)))
       throw new RangeError('string field contains invalid UTF-8');
     return text;
@@ -177,17 +178,59 @@ function premature(): RangeError {
   return new RangeError('message ends within a field');
 }
 
-export class BinaryWriter {
-  #buffer: Buffer = Buffer.allocUnsafe(256);
-  #pos = 0;
-  /** Where the messages that are open begin; one byte is left before each for its length. */
-  readonly #open: number[] = [];
+/**
+ * Small messages are written where they stay, one behind the other: an encoder is one synchronous run, so the end of this piece of memory belongs to one writer at
+ * a time. A buffer of its own for each, grown as it fills, costs more than all that is written into it.
+ */
+const pieceBytes = 64 * 1024;
+/** Larger ones get memory of their own. */
+const smallBytes = pieceBytes / 4;
+let piece = newPiece();
+let free = 0;
+let writing: BinaryWriter | undefined;
 
-  /** A view on the writer's own buffer, which nobody writes any more. */
+function newPiece(): Buffer {
+  const fresh = Buffer.allocUnsafeSlow(pieceBytes);
+  // Transferred with one message, it would take all others with it.
+  markAsUntransferable(fresh.buffer);
+  return fresh;
+}
+
+export class BinaryWriter {
+  #buffer: Buffer;
+  #pos: number;
+  /** Where the message begins. */
+  #from: number;
+  /** What may be written ends here. */
+  #end: number;
+  /** Where the messages that are open begin, the first `#depth` of them; one byte is left before each for its length. */
+  readonly #open: number[] = [0, 0, 0, 0];
+  #depth = 0;
+  /** The buffer is this message's and nobody else's. */
+  #alone = false;
+
+  constructor() {
+    // Somebody began and did not finish.
+    if (writing !== undefined) writing.#leave();
+    writing = this;
+    this.#buffer = piece;
+    this.#from = free;
+    this.#pos = free;
+    this.#end = pieceBytes;
+  }
+
+  /** What has been written, without a copy. Nobody writes there any more. */
   finish(): Uint8Array {
-    const bytes = new Uint8Array(this.#buffer.buffer, this.#buffer.byteOffset, this.#pos);
-    // Smaller ones lie in Node's pool.
-    return this.#buffer.length === this.#buffer.buffer.byteLength ? own(bytes) : bytes;
+    if (writing === this) {
+      writing = undefined;
+      // Views of eight bytes a number want to begin at a multiple of eight.
+      free = Math.min((this.#pos + 7) & ~7, pieceBytes);
+    }
+    // What is written after this goes elsewhere.
+    this.#end = this.#pos;
+    const { buffer, byteOffset } = this.#buffer;
+    const bytes = new Uint8Array(buffer, byteOffset + this.#from, this.#pos - this.#from);
+    return this.#alone ? own(bytes) : bytes;
   }
 
   uint32(value: number): this {
@@ -239,28 +282,26 @@ export class BinaryWriter {
 
   string(value: string): this {
     const units = value.length;
-    if (units < 48) {
-      // Short ones are nearly always ASCII: written as they are read, and rewritten when one is not.
-      this.#room(units + 1);
-      const from = this.#pos;
-      const buffer = this.#buffer;
-      buffer[from] = units;
+    // A unit of UTF-16 takes three bytes at most; of a long text it is counted, so that its buffer is not three times too large.
+    this.#room(5 + (units * 3 <= smallBytes ? units * 3 : Buffer.byteLength(value)));
+    const from = this.#pos;
+    if (units < 16) {
       let at = 0;
+      const buffer = this.#buffer;
       for (; at < units; at++) {
         const code = value.charCodeAt(at);
         if (code > 0x7f) break;
         buffer[from + 1 + at] = code;
       }
       if (at === units) {
+        buffer[from] = units;
         this.#pos = from + 1 + units;
         return this;
       }
     }
-    const length = Buffer.byteLength(value);
-    this.uint32(length);
-    this.#room(length);
-    this.#buffer.write(value, this.#pos, 'utf8');
-    this.#pos += length;
+    this.#pos = from + 1;
+    this.#pos += this.#buffer.write(value, this.#pos);
+    this.#lead(from + 1);
     return this;
   }
 
@@ -268,16 +309,21 @@ export class BinaryWriter {
   fork(): this {
     this.#room(1);
     this.#pos += 1;
-    this.#open.push(this.#pos);
+    this.#open[this.#depth++] = this.#pos;
     return this;
   }
 
   join(): this {
-    const from = this.#open.pop()!;
+    this.#lead(this.#open[--this.#depth]!);
+    return this;
+  }
+
+  /** Puts its length before what has been written from there on, into the byte that was left for it. */
+  #lead(from: number): void {
     const length = this.#pos - from;
     if (length < 0x80) {
       this.#buffer[from - 1] = length;
-      return this;
+      return;
     }
     // The length takes more than the byte that was left for it.
     const more = length < 0x4000 ? 1 : length < 0x20_0000 ? 2 : length < 0x1000_0000 ? 3 : 4;
@@ -287,7 +333,6 @@ export class BinaryWriter {
     this.#pos = from - 1;
     this.uint32(length);
     this.#pos = end;
-    return this;
   }
 
   #varint(low: number, high: number): this {
@@ -303,10 +348,31 @@ export class BinaryWriter {
   }
 
   #room(bytes: number): void {
-    const needed = this.#pos + bytes;
-    if (needed <= this.#buffer.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2));
-    this.#buffer.copy(grown, 0, 0, this.#pos);
-    this.#buffer = grown;
+    if (this.#pos + bytes > this.#end) this.#grow(bytes);
+  }
+
+  #grow(bytes: number): void {
+    const written = this.#pos - this.#from;
+    const needed = written + bytes;
+    const old = this.#buffer;
+    if (writing === this && needed <= smallBytes) {
+      piece = newPiece();
+      this.#buffer = piece;
+      this.#end = pieceBytes;
+    } else {
+      if (writing === this) writing = undefined;
+      this.#end = Math.max(needed, written * 2);
+      this.#buffer = Buffer.allocUnsafeSlow(this.#end);
+      this.#alone = true;
+    }
+    old.copy(this.#buffer, 0, this.#from, this.#pos);
+    for (let open = 0; open < this.#depth; open++) this.#open[open]! -= this.#from;
+    this.#pos = written;
+    this.#from = 0;
+  }
+
+  #leave(): void {
+    writing = undefined;
+    this.#grow(0);
   }
 }

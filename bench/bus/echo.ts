@@ -48,6 +48,7 @@ export function realMessage(): CreateImageRequest {
         'containerd.io/distribution.source.registry.test': 'library/application',
         'containerd.io/gc.ref.snapshot.overlayfs': `sha256:${'5f'.repeat(32)}`,
         'io.cri-containerd.image': 'managed',
+        'troupe.io/bench': '416',
       },
       target: {
         mediaType: 'application/vnd.oci.image.manifest.v1+json',

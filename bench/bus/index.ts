@@ -10,6 +10,7 @@ import type { Port } from '../../kernel/bus/frames.ts';
 import { dispatchPage } from '../../kernel/bus/link.ts';
 import { Router } from '../../kernel/bus/router.ts';
 import { Scheduler } from '../../kernel/bus/scheduler.ts';
+import { setFlags } from '../../kernel/flags.ts';
 import { clientOf } from '../../kernel/sdk/client.ts';
 import type { Report, Row } from '../report.ts';
 import { echoDefinition, realMessage, streamDefinition, takeDefinition } from './echo.ts';
@@ -27,6 +28,8 @@ const asObject = (id: number, payload: unknown) => ({
 });
 
 export async function bench(rounds: number): Promise<Report> {
+  // What the daemon's threads run with, for both.
+  setFlags();
   const side = await farSide();
   const rows: Row[] = [];
   const measure = async (
@@ -37,8 +40,7 @@ export async function bench(rounds: number): Promise<Report> {
     peer?: () => Promise<number>,
   ) => {
     const row = { what, unit, more, ours: [] as number[], peer: [] as number[] };
-    if (process.env.TRACE) console.error(what, await ours());
-    else await ours();
+    await ours();
     await peer?.();
     for (let round = 0; round < rounds; round++) {
       row.ours.push(await ours());

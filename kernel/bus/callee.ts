@@ -2,7 +2,9 @@
 import { release } from '../../proto/owned.ts';
 import type { Failure } from '../sdk/failure.ts';
 import { type CallMeta, callFlag, type Frame, frameKind, type Port, type Priority, priority } from './frames.ts';
-import { creditStep, LinkEnd, streamWindow } from './link.ts';
+import { type KeptHeader, keptHeaders } from './kept-headers.ts';
+import { creditStep, keepsHeaders, LinkEnd, streamWindow } from './link.ts';
+import { OpenCalls } from './open-calls.ts';
 import type { Scheduler } from './scheduler.ts';
 
 /** What the server of a call hears about it after it has been handed over. */
@@ -15,9 +17,11 @@ export interface IncomingSink {
 }
 
 export class CalleeLink extends LinkEnd {
-  readonly #calls = new Map<number, IncomingCall>();
+  readonly #calls = new OpenCalls<IncomingCall>();
   /** Cancels that came before their call (control overtakes). Ids grow, so one below the newest call seen is of the past. */
   readonly #cancelledEarly = new Set<number>();
+  /** By priority and number. */
+  readonly #kept: readonly [KeptHeader[], KeptHeader[], KeptHeader[]] = [[], [], []];
   readonly #serve: (call: IncomingCall) => void;
   readonly #gone: () => void;
   #newest = 0;
@@ -33,6 +37,8 @@ export class CalleeLink extends LinkEnd {
     super(peer, port, page, scheduler);
     this.#serve = serve;
     this.#gone = gone;
+    // A kernel of a build from before made a page without it.
+    if (this.dispatched.length > keepsHeaders) Atomics.store(this.dispatched, keepsHeaders, keptHeaders);
   }
 
   /** Calls under way. */
@@ -48,16 +54,18 @@ export class CalleeLink extends LinkEnd {
 
   protected frame(frame: Frame, at: Priority): void {
     const { header, id, payload } = frame;
+    if (frame.kind === frameKind.repeat) {
+      const kept = this.#kept[at][Number(header[2])];
+      if (kept === undefined)
+        this.malformed(new RangeError(`call with the header ${String(header[2])}, which was never sent`));
+      else this.#begin(id, at, kept, Number(header[3]), '', '', payload);
+      return;
+    }
     if (frame.kind === frameKind.call) {
-      this.#newest = Math.max(this.#newest, id);
-      if (this.#cancelledEarly.delete(id)) return;
-      const flags = Number(header[3]);
-      const call = new IncomingCall(id, at, String(header[2]), metaOf(header), this.#wire);
-      call.complete = (flags & callFlag.complete) !== 0;
-      call.single = (flags & callFlag.single) !== 0;
-      if ((flags & callFlag.message) !== 0) call.first = payload ?? new Uint8Array();
-      this.#calls.set(id, call);
-      this.#serve(call);
+      const fresh = headerOf(header);
+      const number = Number(header[10]);
+      if (Number.isInteger(number) && number >= 0 && number < keptHeaders) this.#kept[at][number] = fresh;
+      this.#begin(id, at, fresh, Number(header[7]), String(header[8]), String(header[9]), payload);
       return;
     }
     const call = this.#calls.get(id);
@@ -88,8 +96,27 @@ export class CalleeLink extends LinkEnd {
     }
   }
 
+  #begin(
+    id: number,
+    at: Priority,
+    { method, flags, from, namespace, lease }: KeptHeader,
+    deadline: number,
+    trace: string,
+    cursor: string,
+    payload: Uint8Array | undefined,
+  ): void {
+    this.#newest = Math.max(this.#newest, id);
+    if (this.#cancelledEarly.delete(id)) return;
+    const call = new IncomingCall(id, at, method, { from, namespace, lease, deadline, trace, cursor }, this.#wire);
+    call.complete = (flags & callFlag.complete) !== 0;
+    call.single = (flags & callFlag.single) !== 0;
+    if ((flags & callFlag.message) !== 0) call.first = payload ?? new Uint8Array();
+    this.#calls.add(call);
+    this.#serve(call);
+  }
+
   protected ended(): void {
-    const calls = [...this.#calls.values()];
+    const calls = this.#calls.values();
     this.#calls.clear();
     for (const call of calls) call.sink?.cancelled();
     this.#gone();
@@ -189,13 +216,12 @@ export class IncomingCall {
   }
 }
 
-function metaOf(header: readonly unknown[]): CallMeta {
+function headerOf(header: readonly unknown[]): KeptHeader {
   return {
+    method: String(header[2]),
+    flags: Number(header[3]),
     from: String(header[4]),
     namespace: String(header[5]),
     lease: String(header[6]),
-    deadline: Number(header[7]),
-    trace: String(header[8]),
-    cursor: String(header[9]),
   };
 }

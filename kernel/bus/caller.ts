@@ -1,7 +1,9 @@
 /** The calling end of a link: open calls and what has come back for them. */
 import { Failure, type FailureCode, failureCodes } from '../sdk/failure.ts';
 import { type CallMeta, callFlag, type Frame, frameKind, type Priority, priority } from './frames.ts';
-import { creditStep, LinkEnd, streamWindow } from './link.ts';
+import { HeaderNumbers, keptHeaders } from './kept-headers.ts';
+import { creditStep, keepsHeaders, LinkEnd, streamWindow } from './link.ts';
+import { OpenCalls } from './open-calls.ts';
 
 /** Who waits for a call. Exactly one of end, fail, undispatched and moved is the last thing it hears. */
 export interface CallSink {
@@ -30,7 +32,8 @@ export interface OpenCall {
 }
 
 export class CallerLink extends LinkEnd {
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new OpenCalls<Pending>();
+  readonly #kept = [new HeaderNumbers(), new HeaderNumbers(), new HeaderNumbers()] as const;
   #nextId = 1;
 
   /** Calls that have neither ended nor been cancelled. */
@@ -40,7 +43,10 @@ export class CallerLink extends LinkEnd {
 
   /** Sinks of the calls that nobody has begun. */
   get undispatched(): CallSink[] {
-    return [...this.#pending.values()].filter((call) => !call.dispatched).map(({ sink }) => sink);
+    return this.#pending
+      .values()
+      .filter((call) => !call.dispatched)
+      .map(({ sink }) => sink);
   }
 
   open(
@@ -56,25 +62,22 @@ export class CallerLink extends LinkEnd {
       (payload === undefined ? 0 : callFlag.message) |
       (options.single ? callFlag.single : 0);
     const pending = new Pending(id, options.priority, sink, this.#wire);
-    this.#pending.set(id, pending);
-    this.post(
-      [
-        frameKind.call,
-        id,
-        method,
-        flags,
-        meta.from,
-        meta.namespace,
-        meta.lease,
-        meta.deadline,
-        meta.trace,
-        meta.cursor,
-      ],
-      payload,
-      options.priority,
-    );
+    this.#pending.add(pending);
+    this.post(this.#header(id, method, flags, meta, options.priority), payload, options.priority);
     if (payload !== undefined && !options.complete) pending.window -= payload.byteLength;
     return pending;
+  }
+
+  #header(id: number, method: string, flags: number, meta: CallMeta, at: Priority): readonly unknown[] {
+    const { from, namespace, lease, deadline, trace, cursor } = meta;
+    let kept = -1;
+    // A page from before there was a fourth number has none.
+    if (trace === '' && cursor === '' && (this.dispatched[keepsHeaders] ?? 0) >= keptHeaders) {
+      kept = this.#kept[at].find(method, flags, meta);
+      if (kept >= 0) return [frameKind.repeat, id, kept, deadline];
+      kept = this.#kept[at].keep(method, flags, meta);
+    }
+    return [frameKind.call, id, method, flags, from, namespace, lease, deadline, trace, cursor, kept];
   }
 
   readonly #wire: Wire = {
@@ -128,7 +131,7 @@ export class CallerLink extends LinkEnd {
   }
 
   protected ended(): void {
-    const calls = [...this.#pending.values()];
+    const calls = this.#pending.values();
     this.#pending.clear();
     for (const call of calls) {
       if (call.dispatched) call.sink.fail(new Failure('Unavailable', `plugin ${this.peer} died: unavailable`), true);

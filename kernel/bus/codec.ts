@@ -107,7 +107,7 @@ export class BatchReader {
       throw new RangeError(`frame of ${end - start} bytes in a batch of ${this.#bytes.byteLength}`);
     this.#at = end;
     const header: unknown = unpackr.unpack(this.#bytes, { start, end: start + headerLength });
-    if (!Array.isArray(header) || typeof header[0] !== 'number' || typeof header[1] !== 'number') {
+    if (!Array.isArray(header) || typeof header[0] !== 'number' || !Number.isSafeInteger(header[1])) {
       throw new RangeError('frame header is not an array of kind and id');
     }
     const raw = marked === 0 ? undefined : this.#bytes.subarray(start + headerLength, end);

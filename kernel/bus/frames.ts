@@ -10,7 +10,10 @@
 
 /** Kinds are data on the wire between two builds that live at once: numbers are never given a new meaning. */
 export const frameKind = {
-  /** caller → callee: [kind, id, method, flags, from, namespace, lease, deadline, trace, cursor] + first message, if any */
+  /**
+   * caller → callee: [kind, id, method, flags, from, namespace, lease, deadline, trace, cursor, kept] + first message, if any. `kept` is the number under which later
+   * calls of the same priority refer to this header, -1 for none.
+   */
   call: 1,
   /** callee → caller: [kind, id] + the only message; ends the call. */
   reply: 3,
@@ -30,6 +33,8 @@ export const frameKind = {
   refuse: 10,
   /** callee → caller: [kind, id]: a `migrate` stream ends here with its generation; go on with the next one from the cursor. */
   moved: 11,
+  /** caller → callee: [kind, id, kept, deadline] + first message, if any: a call with the header that was last kept under that number, without trace and cursor. */
+  repeat: 12,
 } as const;
 
 export type FrameKind = (typeof frameKind)[keyof typeof frameKind];

@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { MessageChannel } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from '../sdk/failure.ts';
 import { CalleeLink, type IncomingCall } from './callee.ts';
 import { CallerLink, type CallSink } from './caller.ts';
-import { type CallMeta, type Port, priority } from './frames.ts';
+import { Batch } from './codec.ts';
+import { type CallMeta, frameKind, type Port, priority } from './frames.ts';
 import { dispatchPage, streamWindow } from './link.ts';
 import { Scheduler } from './scheduler.ts';
 
@@ -52,6 +54,77 @@ test('a call carries its header and payload there, and its reply back', async (t
   t.is(seen[0]!.method, 'a.B/C');
   t.deepEqual(seen[0]!.meta, { ...meta, lease: 'l', deadline: 1e12, trace: 't' });
   t.is(caller.pending, 0);
+});
+
+test('calls that repeat a header are what they say, however many headers there are, and in each priority', async (t) => {
+  const { caller } = pair(t, (call) =>
+    call.reply(Buffer.from(JSON.stringify([call.method, call.meta, call.first?.length]))),
+  );
+  const calls: { method: string; with: CallMeta; at: (typeof priority)[keyof typeof priority]; size: number }[] = [];
+  // More headers than are kept, over and over, and everything else different each time.
+  for (let index = 0; index < 500; index++) {
+    calls.push({
+      method: `a.B/M${index % 7}`,
+      with: {
+        from: index % 11 === 0 ? 'other' : 'test',
+        namespace: `ns${index % 3}`,
+        lease: index % 5 === 0 ? `lease${index % 20}` : '',
+        deadline: 1e12 + index,
+        trace: index % 13 === 0 ? `trace${index}` : '',
+        cursor: index % 17 === 0 ? `cursor${index}` : '',
+      },
+      at: index % 4 === 0 ? priority.bulk : index % 4 === 1 ? priority.control : priority.interactive,
+      size: index % 9,
+    });
+  }
+  const answers = await Promise.all(
+    calls.map(async (call) => {
+      const { sink, messages, ended } = recorder();
+      caller.open(call.method, call.with, new Uint8Array(call.size), { ...complete, priority: call.at }, sink);
+      t.is(await ended, 'end');
+      return JSON.parse(Buffer.from(messages[0]!).toString());
+    }),
+  );
+  t.deepEqual(
+    answers,
+    calls.map((call) => [call.method, call.with, call.size]),
+  );
+});
+
+test('a header is sent once to a callee that keeps it, and whole each time to one that does not', async (t) => {
+  const bytesOf = async (keeps: boolean) => {
+    const { port1, port2 } = new MessageChannel();
+    t.teardown(() => port1.close());
+    // A callee of a build from before it could has a page of three numbers, or says nothing in the fourth.
+    const page = keeps ? dispatchPage() : new SharedArrayBuffer(3 * 4);
+    const caller = new CallerLink('callee', port1 as unknown as Port, page, new Scheduler());
+    const callee = new CalleeLink('caller', port2 as unknown as Port, page, new Scheduler(), (call) => call.end());
+    const sizes: number[] = [];
+    port2.on('message', ({ b }: { b: Uint8Array }) => sizes.push(b.byteLength));
+    for (let index = 0; index < 2; index++) {
+      const { sink, ended } = recorder();
+      caller.open('some.Service/Method', { ...meta, deadline: 1e12 + 0.5 }, undefined, complete, sink);
+      t.is(await ended, 'end');
+    }
+    t.is(callee.running, 0);
+    return sizes;
+  };
+  const [first, second] = await bytesOf(true);
+  t.true(second! < first! / 2, `${first} and ${second} bytes`);
+  const [whole, again] = await bytesOf(false);
+  t.is(whole, again);
+});
+
+test('a call with a header that was never sent closes the link', async (t) => {
+  const served: IncomingCall[] = [];
+  const { port1, port2 } = new MessageChannel();
+  new CalleeLink('caller', port2 as unknown as Port, dispatchPage(), new Scheduler(), (call) => served.push(call));
+  const batch = new Batch();
+  batch.add([frameKind.repeat, 1, 5, 0], undefined);
+  const closed = once(port1, 'close');
+  port1.postMessage({ p: priority.interactive, b: batch.take()! });
+  await closed;
+  t.deepEqual(served, []);
 });
 
 test('an empty message is not the same as none', async (t) => {

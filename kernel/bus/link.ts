@@ -21,10 +21,14 @@ export const creditStep = streamWindow / 4;
 /**
  * Memory both ends of a link see, made with the channel. The callee notes the id of a call, by priority, before it runs: when it dies, the
  * caller knows which calls never ran, without an acknowledgement frame per call (which cost a post each, since it must be out before the handler runs).
+ * The fourth number is how many headers the callee keeps: none, if it is of a build from before it could, or has not begun.
  */
 export function dispatchPage(): SharedArrayBuffer {
-  return new SharedArrayBuffer(3 * 4);
+  return new SharedArrayBuffer(4 * 4);
 }
+
+/** Index of that fourth number. */
+export const keepsHeaders = 3;
 
 export abstract class LinkEnd {
   /** Plugin id at the other end, for messages. */

@@ -37,7 +37,10 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
   readonly #meta: CallMeta;
   readonly #policy: MethodPolicy;
   readonly #sink: RouteSink;
-  readonly #deadline: number;
+  /** @internal */
+  due = -1;
+  /** @internal */
+  place = 0;
   #open: OpenCall | undefined;
   #link: CallerLink | undefined;
   #done = false;
@@ -67,9 +70,8 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
     const { meta } = request;
     const bounded = meta.deadline === 0 && !policy.unbounded && request.complete && request.single;
     this.#meta = bounded ? { ...meta, deadline: Date.now() + policy.deadlineMs } : meta;
-    this.#deadline = this.#meta.deadline;
     this.#unproven = request.complete ? undefined : [];
-    if (this.#deadline !== 0) deadlines.add(this, this.#deadline);
+    if (this.#meta.deadline !== 0) deadlines.add(this, this.#meta.deadline);
   }
 
   get begun(): boolean {
@@ -206,6 +208,6 @@ export class RoutedCall implements CallSink, Expiring, Waiting {
   #settle(): void {
     this.#done = true;
     this.#slot.settled(this);
-    if (this.#deadline !== 0) this.#deadlines.delete(this, this.#deadline);
+    this.#deadlines.delete(this);
   }
 }

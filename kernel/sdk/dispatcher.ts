@@ -2,6 +2,7 @@
 import type { IncomingCall } from '../bus/callee.ts';
 import type { Deadlines } from '../bus/deadlines.ts';
 import { priority } from '../bus/frames.ts';
+import { OpenCalls } from '../bus/open-calls.ts';
 import { decoded, StreamSink, UnarySink } from './call-sinks.ts';
 import { Failure } from './failure.ts';
 import { MethodStats } from './method-stats.ts';
@@ -36,7 +37,8 @@ const noLoad: Load = { waiting: 0, lettingGo: false, take: () => {} };
 
 export class Dispatcher {
   readonly #entries = new Map<string, Entry>();
-  readonly #running = new Map<ServerCall, IncomingCall>();
+  readonly #running = new OpenCalls<ServerCall>();
+  #calls = 0;
   readonly #deadlines: Deadlines;
   readonly #log: Log;
   #accepting = true;
@@ -111,7 +113,7 @@ export class Dispatcher {
   /** Methods of the calls that run, each with how many. */
   get runningMethods(): string[] {
     const counts = new Map<string, number>();
-    for (const { method } of this.#running.keys()) counts.set(method, (counts.get(method) ?? 0) + 1);
+    for (const { method } of this.#running.values()) counts.set(method, (counts.get(method) ?? 0) + 1);
     return [...counts].map(([method, count]) => `${count} × ${method}`);
   }
 
@@ -135,10 +137,10 @@ export class Dispatcher {
 
   /** Sends the streams of `migrate` methods to the next generation. */
   move(): void {
-    for (const [call, incoming] of this.#running) {
+    for (const call of this.#running.values()) {
       if (!this.#migrating.has(call.method)) continue;
-      this.#running.delete(call);
-      incoming.moved();
+      this.#running.delete(call.id);
+      call.incoming.moved();
       call.settle();
       call.abort(new Failure('Canceled', 'moved to the next generation'));
     }
@@ -146,7 +148,7 @@ export class Dispatcher {
   }
 
   abortAll(reason: Failure): void {
-    for (const [call] of this.#running) call.abort(reason);
+    for (const call of this.#running.values()) call.abort(reason);
   }
 
   serve(incoming: IncomingCall): void {
@@ -174,8 +176,8 @@ export class Dispatcher {
     }
     incoming.dispatch();
     this.#load.take();
-    const call = new ServerCall(incoming, this.#deadlines);
-    this.#running.set(call, incoming);
+    const call = new ServerCall(this.#calls++, incoming, this.#deadlines);
+    this.#running.add(call);
     entry.stats.begin();
     const began = performance.now();
     if (brief) {
@@ -185,7 +187,7 @@ export class Dispatcher {
     const settle = (failure: Failure | undefined) => {
       call.settle();
       entry.stats.end(performance.now() - began, failure !== undefined);
-      this.#running.delete(call);
+      this.#running.delete(call.id);
       if (brief) {
         this.#brief -= 1;
         this.#briefBytes -= bytes;
@@ -195,7 +197,7 @@ export class Dispatcher {
     const fail = (thrown: unknown) => {
       const failure = this.#failure(thrown, call);
       // A moved stream has been ended already, and its caller is elsewhere.
-      if (this.#running.has(call)) incoming.fail(failure);
+      if (this.#running.get(call.id) !== undefined) incoming.fail(failure);
       settle(failure);
     };
 
@@ -265,7 +267,7 @@ export class Dispatcher {
     } finally {
       await stream.requests.return();
     }
-    if (this.#running.has(call)) incoming.end();
+    if (this.#running.get(call.id) !== undefined) incoming.end();
   }
 
   #failure(thrown: unknown, call: ServerCall): Failure {

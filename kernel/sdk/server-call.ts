@@ -12,13 +12,21 @@ export class ServerCall implements Call, Expiring {
   readonly deadline: number;
   readonly trace: string;
   readonly resume: string;
-  readonly #incoming: IncomingCall;
+  /** @internal Among the calls of its dispatcher. */
+  readonly id: number;
+  /** @internal */
+  readonly incoming: IncomingCall;
+  /** @internal */
+  due = -1;
+  /** @internal */
+  place = 0;
   readonly #deadlines: Deadlines;
   #controller: AbortController | undefined;
   #listeners: Set<(reason: Failure) => void> | undefined;
   #aborted: Failure | undefined;
 
-  constructor(incoming: IncomingCall, deadlines: Deadlines) {
+  constructor(id: number, incoming: IncomingCall, deadlines: Deadlines) {
+    this.id = id;
     const { meta } = incoming;
     this.from = meta.from;
     this.method = incoming.method;
@@ -27,7 +35,7 @@ export class ServerCall implements Call, Expiring {
     this.deadline = meta.deadline;
     this.trace = meta.trace;
     this.resume = meta.cursor;
-    this.#incoming = incoming;
+    this.incoming = incoming;
     this.#deadlines = deadlines;
     if (this.deadline !== 0) deadlines.add(this, this.deadline);
   }
@@ -45,7 +53,7 @@ export class ServerCall implements Call, Expiring {
   }
 
   cursor(value: string): void {
-    this.#incoming.cursor(value);
+    this.incoming.cursor(value);
   }
 
   /** For the runtime: as `signal`, without making one. Returns what takes the listener off. */
@@ -73,7 +81,7 @@ export class ServerCall implements Call, Expiring {
 
   /** The call has been answered: its deadline is nobody's business any more. */
   settle(): void {
-    if (this.deadline !== 0) this.#deadlines.delete(this, this.deadline);
+    this.#deadlines.delete(this);
     this.#listeners = undefined;
   }
 }
