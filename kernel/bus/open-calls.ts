@@ -13,6 +13,12 @@ export class OpenCalls<T extends { readonly id: number }> {
   #recent = 0;
   /** Those that were open when their slot's turn came again. */
   readonly #lasting = new Map<number, T>();
+  readonly #shift: number;
+
+  /** @param shift how many of a number's last bits are the same in all: 1 for the odd ones that an HTTP/2 client gives its streams */
+  constructor(shift = 0) {
+    this.#shift = shift;
+  }
 
   get size(): number {
     return this.#recent + this.#lasting.size;
@@ -20,7 +26,7 @@ export class OpenCalls<T extends { readonly id: number }> {
 
   add(call: T): void {
     if (this.#recent * 2 >= this.#slots.length && this.#slots.length < mostSlots) this.#widen();
-    const at = call.id & (this.#slots.length - 1);
+    const at = this.#slot(call.id);
     const before = this.#slots[at];
     if (before === undefined) this.#recent += 1;
     else if (before.id !== call.id) this.#lasting.set(before.id, before);
@@ -28,12 +34,12 @@ export class OpenCalls<T extends { readonly id: number }> {
   }
 
   get(id: number): T | undefined {
-    const call = this.#slots[id & (this.#slots.length - 1)];
+    const call = this.#slots[this.#slot(id)];
     return call !== undefined && call.id === id ? call : this.#lasting.get(id);
   }
 
   delete(id: number): boolean {
-    const at = id & (this.#slots.length - 1);
+    const at = this.#slot(id);
     if (this.#slots[at]?.id !== id) return this.#lasting.delete(id);
     this.#slots[at] = undefined;
     this.#recent -= 1;
@@ -52,9 +58,13 @@ export class OpenCalls<T extends { readonly id: number }> {
     this.#lasting.clear();
   }
 
+  #slot(id: number): number {
+    return (id >>> this.#shift) & (this.#slots.length - 1);
+  }
+
   #widen(): void {
     const before = this.#slots;
     this.#slots = new Array(before.length * 2).fill(undefined);
-    for (const call of before) if (call !== undefined) this.#slots[call.id & (this.#slots.length - 1)] = call;
+    for (const call of before) if (call !== undefined) this.#slots[this.#slot(call.id)] = call;
   }
 }

@@ -2,6 +2,7 @@
  * One gRPC call: a stream of HTTP/2 on one side, a call on the bus on the other. Payloads pass as bytes. Reading follows the bus' credit (a plugin that is
  * behind stops the client through HTTP/2's window), and a plugin gets its credit back when the client's socket has taken what it sent.
  */
+import type { OpenCalls } from '../bus/open-calls.ts';
 import type { RoutedCall, RouteSink } from '../bus/routed-call.ts';
 import type { Router } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
@@ -19,9 +20,9 @@ export interface CallWorld {
   readonly maxRecvMessageSize: number;
   readonly maxSendMessageSize: number;
   /** Calls whose request has not ended: they are looked at for clients that stall. */
-  readonly receiving: Set<GrpcCall>;
-  /** Calls that a server that stops waits for. */
-  readonly brief: Set<GrpcCall>;
+  readonly receiving: OpenCalls<GrpcCall>;
+  /** How many calls there are that a server that stops waits for. */
+  readonly brief: { calls: number };
 }
 
 /** A request must make this much progress in {@link stallMs}, unless we are the ones who do not read. */
@@ -32,6 +33,8 @@ const firstMessageMs = 100;
 const joinLimit = 1024;
 
 export class GrpcCall implements StreamHandler, RouteSink {
+  /** Its stream's. */
+  readonly id: number;
   readonly #stream: ServerStream;
   readonly #method: Method;
   readonly #request: GrpcRequest;
@@ -55,13 +58,14 @@ export class GrpcCall implements StreamHandler, RouteSink {
   #markCount = 0;
 
   constructor(stream: ServerStream, method: Method, request: GrpcRequest, world: CallWorld) {
+    this.id = stream.id;
     this.#stream = stream;
     this.#method = method;
     this.#request = request;
     this.#world = world;
     this.#reader = new MessageReader(world.maxRecvMessageSize);
     method.tally.started += 1;
-    if (method.brief) world.brief.add(this);
+    if (method.brief) world.brief.calls += 1;
   }
 
   begin(): void {
@@ -74,7 +78,7 @@ export class GrpcCall implements StreamHandler, RouteSink {
   data(bytes: Buffer, last: boolean): void {
     if (last) {
       this.#complete = true;
-      this.#world.receiving.delete(this);
+      this.#world.receiving.delete(this.id);
     }
     if (this.#over) {
       this.#held?.();
@@ -285,8 +289,8 @@ export class GrpcCall implements StreamHandler, RouteSink {
 
   #settle(failure: Failure | undefined): void {
     this.#over = true;
-    this.#world.receiving.delete(this);
-    this.#world.brief.delete(this);
+    this.#world.receiving.delete(this.id);
+    if (this.#method.brief) this.#world.brief.calls -= 1;
     this.#world.account.give(this.#charged);
     this.#charged = 0;
     this.#kept = undefined;

@@ -1,5 +1,6 @@
 /** gRPC on sockets that somebody else has accepted: requests → calls, connections within their limits, and an end for those that break them. */
 import type { Duplex } from 'node:stream';
+import { OpenCalls } from '../bus/open-calls.ts';
 import type { Router } from '../bus/router.ts';
 import { Failure } from '../sdk/failure.ts';
 import type { Log } from '../sdk/plugin.ts';
@@ -44,7 +45,7 @@ export class GrpcServer {
   readonly #budget: MemoryBudget;
   #emptied = () => {};
   readonly #connections = new Set<Connection>();
-  readonly #brief = new Set<GrpcCall>();
+  readonly #brief = { calls: 0 };
   readonly #counts = { unix: 0, tcp: 0 };
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
@@ -111,7 +112,7 @@ export class GrpcServer {
       http2.tick(peer.kind === 'tcp');
       if (!http2.ready && now - openedAt >= this.#limits.handshakeMs) http2.destroy('no HTTP/2 preface in time');
       else if (http2.requests === 0 && now - openedAt >= firstRequestMs) http2.drain();
-      else if (this.#ticks % stallCheckTicks === 0) for (const call of receiving) call.checkStall(now);
+      else if (this.#ticks % stallCheckTicks === 0) for (const call of receiving.values()) call.checkStall(now);
     }
   }
 
@@ -132,7 +133,7 @@ export class GrpcServer {
     this.#timer = undefined;
     for (const { http2 } of this.#connections) http2.drain();
     const until = performance.now() + graceMs;
-    while (this.#brief.size > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (this.#brief.calls > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 5));
     for (const { http2 } of this.#connections) http2.end(errorCode.none, undefined);
   }
 
@@ -179,7 +180,7 @@ class Connection {
   readonly peer: Peer;
   readonly account: MemoryAccount;
   readonly openedAt = performance.now();
-  readonly receiving = new Set<GrpcCall>();
+  readonly receiving = new OpenCalls<GrpcCall>(1);
 
   constructor(
     socket: Duplex,

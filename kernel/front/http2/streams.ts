@@ -2,6 +2,7 @@
  * The streams of one connection: which there are, were, and may still be, and what the frames that come for one do to it, within the windows of both sides
  * (RFC 9113, sections 5.1 and 5.2).
  */
+import { OpenCalls } from '../../bus/open-calls.ts';
 import type { FloodGuard } from './flood.ts';
 import {
   ConnectionError,
@@ -48,7 +49,7 @@ export class Streams implements StreamWire {
   readonly #maxStreams: number;
   readonly #handler: StreamsWorld['handler'];
   readonly #done: () => void;
-  readonly #streams = new Map<number, ServerStream>();
+  readonly #streams = new OpenCalls<ServerStream>(1);
   /** Frames for them may still be on their way. */
   readonly #resetByUs = new RecentIds(1024);
   #lastId = 0;
@@ -88,7 +89,7 @@ export class Streams implements StreamWire {
   /** The connection is gone, and every stream with it. */
   lost(): void {
     this.#lost = true;
-    const streams = [...this.#streams.values()];
+    const streams = this.#streams.values();
     this.#streams.clear();
     this.#sending.clear();
     for (const stream of streams) {
@@ -163,7 +164,7 @@ export class Streams implements StreamWire {
     }
     const stream = new ServerStream(streamId, this.#peer.initialWindow, this);
     stream.remoteEnded = endStream;
-    this.#streams.set(streamId, stream);
+    this.#streams.add(stream);
     this.#handler.request(stream, block);
   }
 
