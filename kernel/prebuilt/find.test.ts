@@ -89,6 +89,12 @@ test('what is current is not made again, and an image says the places of its sou
   );
 });
 
+test('the text of an image has a byte for each character in V8', (t) => {
+  const dir = join(copied(t), '.cache/prebuilt');
+  for (const name of readdirSync(dir).filter((each) => each.endsWith('.js')))
+    t.deepEqual(readFileSync(join(dir, name), 'utf8').match(/.*[^\0-\xff].*/g) ?? [], [], name);
+});
+
 test('trouped runs from its image and from its sources', (t) => {
   t.timeout(60_000);
   const dir = copied(t);

@@ -140,7 +140,7 @@ function asFunction(text: string): string {
  * esbuild escapes such characters in code, and leaves comments between the properties of an object; lines keep their numbers.
  */
 function withoutWideComments(text: string): string {
-  return text.replace(/^ *\/\*\*.*[^\0-\xff].*\*\/$/gm, '');
+  return text.replace(/^ *\/\*\*[\s\S]*?\*\/$/gm, (comment) => comment.replace(/[^\0-\xff]/g, '?'));
 }
 
 function sourcesAsTheyAre(image: Wanted): Plugin {
