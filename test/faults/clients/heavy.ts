@@ -1,7 +1,7 @@
 /** Records so large that the database's log has to be emptied because of them. */
 import type { Turn } from '../turn.ts';
 
-/** The log is emptied when it has grown by 4 MiB. One container alone would do; but what is left of several must still fit into one answer. */
+/** The log is emptied when it has grown by 4 MiB: by two of these. */
 const specBytes = 2 << 20;
 
 export async function heavy(turn: Turn): Promise<void> {

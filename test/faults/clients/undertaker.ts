@@ -42,8 +42,13 @@ export async function clearAll(turn: Turn): Promise<void> {
 
 async function clear(turn: Turn, doomed: Doomed): Promise<void> {
   await tasks(turn, doomed);
-  const { containers } = await turn.call('containers.list', () => turn.containers.list({ filters: [] }));
-  for (const { id } of containers.filter((each) => doomed(each.id)))
+  // What clients that died have left may be too much for one answer.
+  const containers = await turn.call('containers.list', async () => {
+    const ids: string[] = [];
+    for await (const { container } of turn.containers.listStream({ filters: [] })) ids.push(container!.id);
+    return ids;
+  });
+  for (const id of containers.filter(doomed))
     await turn.ask('containers.delete', [{ object: turn.object('container', id), state: null }], () =>
       turn.containers.delete({ id }),
     );
