@@ -108,6 +108,52 @@ test('messages that are written at once, or are never finished, keep out of each
   t.is(Buffer.from(third).toString('latin1'), '\x0a\x05three');
 });
 
+test('messages within messages, wherever the memory that they are written to ends', (t) => {
+  const text = Buffer.alloc(200, 'x');
+  const expected = Buffer.from([
+    0x0a,
+    0xd4,
+    0x01,
+    0x0a,
+    0x04,
+    0x78,
+    0x78,
+    0x78,
+    0x78,
+    0x12,
+    0xcb,
+    0x01,
+    0x0a,
+    0xc8,
+    0x01,
+    ...text,
+    0x18,
+    0x01,
+  ]);
+  for (let room = 0; room < 300; room++) {
+    // So many bytes are left of the piece that small messages share.
+    const { buffer, byteOffset, length } = new BinaryWriter().bool(true).finish();
+    const filler = new BinaryWriter();
+    for (let left = buffer.byteLength - byteOffset - length; left > room; left--) filler.bool(true);
+    filler.finish();
+    const bytes = new BinaryWriter()
+      .uint32(10)
+      .fork()
+      .uint32(10)
+      .bytes(text.subarray(0, 4))
+      .uint32(18)
+      .fork()
+      .uint32(10)
+      .bytes(text)
+      .join()
+      .join()
+      .uint32(24)
+      .bool(true)
+      .finish();
+    t.is(Buffer.from(bytes).toString('hex'), expected.toString('hex'), `${room} bytes before the end`);
+  }
+});
+
 test('strings of every length and alphabet, in messages of every size', (t) => {
   const kept: { text: string; bytes: Uint8Array }[] = [];
   const alphabets = ['a', 'é', '中', '😀', 'a😀', '\ud800'];

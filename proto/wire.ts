@@ -183,7 +183,7 @@ function premature(): RangeError {
  * a time. A buffer of its own for each, grown as it fills, costs more than all that is written into it.
  */
 const pieceBytes = 64 * 1024;
-/** Larger ones get memory of their own. */
+/** Larger ones that no room is left for get memory of their own, and no new piece. */
 const smallBytes = pieceBytes / 4;
 let piece = newPiece();
 let free = 0;
@@ -223,8 +223,7 @@ export class BinaryWriter {
   finish(): Uint8Array {
     if (writing === this) {
       writing = undefined;
-      // Views of eight bytes a number want to begin at a multiple of eight.
-      free = Math.min((this.#pos + 7) & ~7, pieceBytes);
+      free = this.#pos;
     }
     // What is written after this goes elsewhere.
     this.#end = this.#pos;
@@ -328,9 +327,11 @@ export class BinaryWriter {
     // The length takes more than the byte that was left for it.
     const more = length < 0x4000 ? 1 : length < 0x20_0000 ? 2 : length < 0x1000_0000 ? 3 : 4;
     this.#room(more);
-    this.#buffer.copyWithin(from + more, from, this.#pos);
+    // Not where it began before that: the message may have moved.
+    const to = this.#pos - length;
+    this.#buffer.copyWithin(to + more, to, this.#pos);
     const end = this.#pos + more;
-    this.#pos = from - 1;
+    this.#pos = to - 1;
     this.uint32(length);
     this.#pos = end;
   }

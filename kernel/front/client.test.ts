@@ -7,6 +7,7 @@ import { EventsDefinition, PublishRequest } from 'troupe/proto/containerd/servic
 import { Any } from 'troupe/proto/google/protobuf/any.ts';
 import { publish } from '../cli/publish.ts';
 import { Failure } from '../sdk/failure.ts';
+import type { CallOptions } from '../sdk/plugin.ts';
 import { type ClientOptions, GrpcClient, typedClient } from './client.ts';
 
 const method = (path: string, requestStream: boolean, responseStream: boolean) => ({
@@ -164,6 +165,28 @@ test('a patient client reaches a server by the first call after its return, and 
   })();
   t.deepEqual([...(await unary.unary('t.T/Echo', byte))], [7]);
   t.is(await streamed, 3);
+});
+
+test('patience ends with the call’s deadline and its signal', async (t) => {
+  const client = connect(t, socketPath(t), { patienceMs: 3000 });
+  const byte = new Uint8Array([7]);
+  const codeOf = async (work: Promise<unknown>) => (await t.throwsAsync(work, { instanceOf: Failure })).code;
+  const each = async (options: CallOptions) => {
+    for await (const part of client.duplex('t.T/Each', chunks(1, 3), options)) t.fail(`${part.length} bytes`);
+  };
+  t.is(await codeOf(client.unary('t.T/Echo', byte)), 'Unavailable');
+  let refused = false;
+  const patient = codeOf(client.unary('t.T/Echo', byte)).finally(() => {
+    refused = true;
+  });
+  t.is(await codeOf(client.unary('t.T/Echo', byte, { timeoutMs: 50 })), 'DeadlineExceeded');
+  t.is(await codeOf(each({ timeoutMs: 50 })), 'DeadlineExceeded');
+  const controller = new AbortController();
+  const aborted = [client.unary('t.T/Echo', byte, controller), each(controller)].map(codeOf);
+  controller.abort();
+  t.deepEqual(await Promise.all(aborted), ['Canceled', 'Canceled']);
+  t.false(refused, 'one that has neither waits still');
+  t.is(await patient, 'Unavailable');
 });
 
 test('errors are Failures with the server’s class and words', async (t) => {

@@ -77,6 +77,7 @@ export class GrpcClient {
     const { metadata, deadline } = this.#start(options);
     return this.#replies(
       () => this.#channel.makeServerStreamRequest(`/${method}`, asBytes, asIs, request, metadata, deadline),
+      deadline,
       options.signal,
     );
   }
@@ -84,25 +85,43 @@ export class GrpcClient {
   /** Requests are sent while replies are read. Leaving the loop early cancels the call. */
   duplex(method: string, requests: AsyncIterable<Uint8Array>, options: CallOptions = {}): AsyncIterable<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
-    return this.#replies(() => {
-      const call = this.#channel.makeBidiStreamRequest(`/${method}`, asBytes, asIs, metadata, deadline);
-      send(requests, call);
-      return call;
-    }, options.signal);
+    return this.#replies(
+      () => {
+        const call = this.#channel.makeBidiStreamRequest(`/${method}`, asBytes, asIs, metadata, deadline);
+        send(requests, call);
+        return call;
+      },
+      deadline,
+      options.signal,
+    );
   }
 
-  #replies(make: () => ReplySource, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
-    const patience = this.#patience();
+  #replies(
+    make: () => ReplySource,
+    deadline: { deadline?: number },
+    signal: AbortSignal | undefined,
+  ): AsyncIterable<Uint8Array> {
+    const patience = this.#patience(deadline, signal);
     return patience === undefined ? replies(make(), signal) : later(patience, make, signal);
   }
 
-  /** Undefined where there is nothing to wait for. Never rejects: the call itself says what is wrong. */
-  #patience(): Promise<void> | undefined {
+  /** Undefined where there is nothing to wait for. Ends with the call's deadline and its signal, and never rejects: the call itself says what is wrong. */
+  #patience(
+    { deadline = Number.POSITIVE_INFINITY }: { deadline?: number },
+    signal: AbortSignal | undefined,
+  ): Promise<void> | undefined {
     const { patienceMs = 0 } = this.#options;
-    if (patienceMs === 0) return undefined;
+    if (patienceMs === 0 || signal?.aborted === true) return undefined;
     const state = this.#channel.getChannel().getConnectivityState(true);
     if (state !== connectivityState.TRANSIENT_FAILURE) return undefined;
-    return this.ready(patienceMs).catch(() => {});
+    return new Promise((resolve) => {
+      const end = () => {
+        signal?.removeEventListener('abort', end);
+        resolve();
+      };
+      signal?.addEventListener('abort', end, { once: true });
+      this.#channel.waitForReady(Math.min(Date.now() + patienceMs, deadline), end);
+    });
   }
 
   #start(options: CallOptions): { metadata: Metadata; deadline: { deadline?: number } } {
@@ -127,7 +146,7 @@ export class GrpcClient {
     ) => { cancel(): void },
   ): Promise<Uint8Array> {
     const { metadata, deadline } = this.#start(options);
-    const patience = this.#patience();
+    const patience = this.#patience(deadline, options.signal);
     if (patience !== undefined) await patience;
     return new Promise((resolve, reject) => {
       const cancel = () => call.cancel();
