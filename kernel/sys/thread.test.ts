@@ -37,6 +37,16 @@ test('a thread lowers its own priority and nobody else’s', async (t) => {
   t.is(sys.threadPriority(), before);
 });
 
+test('a thread in the background: its niceness, and the slice where the kernel shows it', async (t) => {
+  const [nice, slice] = (await inWorker(`
+    sys.setBackground(6, 20);
+    const sched = fs.readFileSync('/proc/self/task/' + sys.gettid() + '/sched', 'latin1');
+    return [sys.threadPriority(), Number(/^se\\.slice +: +(\\d+)/m.exec(sched)?.[1])];`)) as [number, number];
+  t.is(nice, 6);
+  // Linux 6.12 and later.
+  if (!Number.isNaN(slice)) t.is(slice, 20_000_000);
+});
+
 test('a thread has a name of at most 15 bytes', async (t) => {
   const result = await inWorker(`
     sys.setThreadName('snapshots-and-more');

@@ -20,6 +20,11 @@ const setschedulerC = declare<(id: number, policy: number, priority: number[]) =
   'int *',
 ]);
 
+const schedSetattrC = declareSyscall<(id: number, attributes: Uint8Array, flags: number) => number>(
+  { x64: 314, arm64: 274 },
+  ['int', 'void *', 'uint'],
+);
+
 const SCHED_OTHER = 0;
 const SCHED_RR = 2;
 const SCHED_RESET_ON_FORK = 0x40000000;
@@ -41,6 +46,22 @@ export function setThreadPriority(nice: number): void {
 
 export function threadPriority(): number {
   return getpriorityC()(PRIO_PROCESS, gettid());
+}
+
+/**
+ * The calling thread's niceness, and a long time slice: whoever wakes up has a shorter one, and runs at once instead of at the end of this one's (sched_setattr(2),
+ * `sched_runtime` of SCHED_OTHER, since Linux 6.12; older kernels take no notice, and where the call is refused the niceness alone is set).
+ *
+ * @param sliceMs 1 to 100
+ */
+export function setBackground(nice: number, sliceMs: number): void {
+  // struct sched_attr: size, policy, flags (8 bytes), nice, priority, runtime, deadline and period (8 bytes each).
+  const attributes = new DataView(new ArrayBuffer(48));
+  attributes.setUint32(0, attributes.byteLength, true);
+  attributes.setUint32(4, SCHED_OTHER, true);
+  attributes.setInt32(16, nice, true);
+  attributes.setBigUint64(24, BigInt(sliceMs) * 1_000_000n, true);
+  if (schedSetattrC()(0, new Uint8Array(attributes.buffer), 0) < 0) setThreadPriority(nice);
 }
 
 /**

@@ -100,6 +100,8 @@ const flipped = (bytes: Buffer, at: number): Buffer => {
   return copy;
 };
 const frame = zlib.zstdCompressSync(large, { params: { [zlib.constants.ZSTD_c_checksumFlag]: 1 } });
+const windowed = (bytes: Buffer, windowLog: number): Buffer =>
+  zlib.zstdCompressSync(bytes, { params: { [zlib.constants.ZSTD_c_windowLog]: windowLog } });
 const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 115, 107, 105, 112]);
 
 const cases: Record<Format, Record<string, Buffer>> = {
@@ -143,6 +145,19 @@ const cases: Record<Format, Record<string, Buffer>> = {
     ]),
     'skippable frames only': Buffer.concat([skippable, skippable]),
     'ten thousand skippable frames': Buffer.concat([...Array.from({ length: 10_000 }, () => skippable), frame]),
+    'larger than its window': windowed(sample(3_000_000, 3), 17),
+    'windows of every kind': Buffer.concat(
+      [24, 10, 21, 27, 17].map((log, i) => windowed(sample(200_000 + (i % 2) * 1_900_000, i), log)),
+    ),
+    'stored blocks, runs, nothing': Buffer.concat(
+      [zlib.gzipSync(large), Buffer.alloc(1_000_000), Buffer.alloc(0), small].map((bytes) =>
+        zlib.zstdCompressSync(bytes),
+      ),
+    ),
+    'a skippable frame of nothing': Buffer.concat([Buffer.from([0x5f, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]), frame]),
+    'a skippable frame, cut off': Buffer.concat([frame, skippable.subarray(0, -1)]),
+    'then a wrong magic': Buffer.concat([frame, Buffer.from([0x28, 0xb4])]),
+    'the header only': frame.subarray(0, 5),
     'cut off': frame.subarray(0, -3),
     'a wrong checksum': flipped(frame, -1),
     'then garbage': Buffer.concat([frame, Buffer.from('garbage!')]),
@@ -190,3 +205,11 @@ for (const format of ['gzip', 'zstd'] as const) {
     }
   });
 }
+
+unlessLacking(() => (hasDecoder('zstd', 'auto') ? undefined : 'zstd of Node'))(
+  'zstd, half a magic behind a frame: refused, where node:zlib takes it for nothing',
+  async (t) => {
+    const refused = await outcome(() => byLibrary('zstd', Buffer.concat([frame, frame.subarray(0, 3)]), 4096, 4096));
+    t.is(refused, 'layer x: zstd: unexpected end of file: invalid argument');
+  },
+);

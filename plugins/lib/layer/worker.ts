@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { Failure, failpoint } from 'troupe/plugin';
-import { setThreadPriority, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
+import { setBackground, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
 import { applyBlob } from './apply.ts';
 import { Arrival } from './arrival.ts';
@@ -34,13 +34,14 @@ import {
 
 /** Beyond what the process has. */
 const NICE = 5;
+const SLICE_MS = 20;
 const CHUNK = 1 << 20;
 /** Headers are small: they go to the compressor a few hundred at a time. */
 const BLOCK = 1 << 18;
 
 const exactModes = ownUmask();
 
-if (!isMainThread) setThreadPriority(Math.min(threadPriority() + NICE, 19));
+if (!isMainThread) setBackground(Math.min(threadPriority() + NICE, 19), SLICE_MS);
 
 export function apply(task: ApplyTask): Promise<Outcome<ApplyResult>> {
   return outcome(() => runApply(task));
