@@ -2,7 +2,7 @@
  * Memory that a thread and its watchers both see, so that they can tell a busy thread from a dead one without a message. Workers have one, and so has
  * the kernel's own thread, which the workers watch in turn (kernel-watch.ts).
  *
- *     i32[0]   beats       counts up every 100 ms while the event loop turns
+ *     i32[0]   beats       counts up every 200 ms while the event loop turns
  *     i32[1]   busy depth  number of nested busy() sections the thread is in
  *     f64[1]   busy until  milliseconds since the epoch by which the innermost section has promised to end
  *     f64[2]   busy since  when it was entered
@@ -12,7 +12,7 @@
  *     i32[30]  letting go  1 from the moment that the kernel wants no more calls taken until the worker has heard that it is to hold
  *     i32[31]  thread id   as in /proc/self/task; 0 until it is known
  */
-export const beatMs = 100;
+export const beatMs = 200;
 export const pageBytes = 128;
 
 const takenAt = 6;

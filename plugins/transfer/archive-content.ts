@@ -29,8 +29,8 @@ export async function storeDocument(
   children: readonly Descriptor[],
 ): Promise<void> {
   const labels = childLabels(children);
-  const source = async function* (offset: number): AsyncGenerator<Uint8Array, void, undefined> {
-    yield bytes.subarray(offset);
+  const source = async function* (offset: number): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+    yield [bytes.subarray(offset)];
   };
   const came = await scope.content.write(
     descriptor,
@@ -53,10 +53,10 @@ export function layersToStore(scope: Scope, force: boolean): (layer: StoredFile)
 
 async function compressed({ content, signal }: Scope, layer: StoredFile): Promise<StoredFile> {
   let size = 0;
-  const bytes = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+  const bytes = async function* (): AsyncGenerator<readonly Uint8Array[], void, undefined> {
     for await (const chunk of compress(content.bytes(layer.digest, 0, signal), 'gzip')) {
       size += chunk.length;
-      yield chunk;
+      yield [chunk];
     }
   };
   const ref = `compress-${randomBytes(12).toString('hex')}`;

@@ -9,7 +9,7 @@ import {
   type WriteContentResponse,
 } from 'troupe/proto/containerd/services/content/v1/content.ts';
 import { Pipe } from '../lib/pipe/pipe.ts';
-import type { WriteOptions } from './content.ts';
+import type { Chunks, WriteOptions } from './content.ts';
 
 export interface Target {
   readonly ref: string;
@@ -108,23 +108,25 @@ export class ContentWrite {
 }
 
 /** The same bytes in messages of a good size. Memory of a message is used again when its answer must have come. */
-async function* inMessages(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+async function* inMessages(source: Chunks): AsyncGenerator<Uint8Array, void, undefined> {
   // Unanswered ones, the one that is filled, and one between the two.
   const memory = Array.from({ length: ahead + 3 }, () => undefined as Buffer | undefined);
   let turn = 0;
   let filled = 0;
   try {
-    for await (const chunk of chunks) {
-      for (let at = 0; at < chunk.length; ) {
-        memory[turn] ??= Buffer.allocUnsafeSlow(messageBytes);
-        const taken = Math.min(chunk.length - at, messageBytes - filled);
-        memory[turn]!.set(chunk.subarray(at, at + taken), filled);
-        at += taken;
-        filled += taken;
-        if (filled < messageBytes) continue;
-        yield memory[turn]!;
-        turn = (turn + 1) % memory.length;
-        filled = 0;
+    for await (const chunks of source) {
+      for (const chunk of chunks) {
+        for (let at = 0; at < chunk.length; ) {
+          memory[turn] ??= Buffer.allocUnsafeSlow(messageBytes);
+          const taken = Math.min(chunk.length - at, messageBytes - filled);
+          memory[turn]!.set(chunk.subarray(at, at + taken), filled);
+          at += taken;
+          filled += taken;
+          if (filled < messageBytes) continue;
+          yield memory[turn]!;
+          turn = (turn + 1) % memory.length;
+          filled = 0;
+        }
       }
     }
   } catch (error) {

@@ -39,7 +39,7 @@ async function useLosing(t: ExecutionContext, times: number) {
         labels: () => ({}),
         async *source(offset) {
           sources.push(offset);
-          yield bytes.subarray(offset);
+          yield [bytes.subarray(offset)];
         },
         onProgress: () => {},
         once: true,

@@ -13,11 +13,14 @@ import { ContentWrite } from './content-write.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
+/** Bytes in order, some chunks at a time. Their memory is lent until the next are asked for. */
+export type Chunks = AsyncIterable<readonly Uint8Array[]>;
+
 export interface WriteOptions {
   /** Asked for when all bytes are there. */
   readonly labels: () => Labels;
   /** The bytes from that offset to the end. */
-  readonly source: (offset: number, signal: AbortSignal) => AsyncIterable<Uint8Array>;
+  readonly source: (offset: number, signal: AbortSignal) => Chunks;
   readonly onProgress: (offset: number) => void;
   /** The source can be read one time only. */
   readonly once?: boolean;
@@ -123,12 +126,7 @@ export class Content {
   }
 
   /** Makes a blob of bytes whose digest nobody has said, and it may be their number neither. @returns the digest */
-  async writeUnknown(
-    ref: string,
-    size: number | undefined,
-    source: AsyncIterable<Uint8Array>,
-    signal: AbortSignal,
-  ): Promise<Digest> {
+  async writeUnknown(ref: string, size: number | undefined, source: Chunks, signal: AbortSignal): Promise<Digest> {
     const { namespace, lease } = this.#call;
     const write = new ContentWrite(this.#content, { ref, size, digest: '' }, { namespace, lease, signal });
     const options = { labels: () => ({}), source: () => source, onProgress: () => {} };

@@ -12,6 +12,7 @@ import { OCI_INDEX } from '../lib/image/media-type.ts';
 import { archiveEntries, type ArchiveEntry } from './archive-entries.ts';
 import { invalid, layersToStore, storeDocument, type StoredFile, type StoredFiles } from './archive-content.ts';
 import { dockerManifests } from './docker-archive.ts';
+import type { Chunks } from './content.ts';
 import type { Scope } from './scope.ts';
 
 /** Documents of the archive itself. */
@@ -91,18 +92,18 @@ async function storeBlob(
   if (!isDigest(digest)) throw invalid(`${JSON.stringify(name)} has no digest in its name`);
   const { size } = header;
   const digester = new Digester(digestAlgorithm(digest));
-  const hashed = async function* (from: number): AsyncGenerator<Uint8Array, void, undefined> {
+  const hashed = async function* (from: number): AsyncGenerator<readonly Uint8Array[], void, undefined> {
     for await (const chunk of bytes) {
       const before = digester.size;
       digester.update(chunk);
-      if (digester.size > from) yield before >= from ? chunk : chunk.subarray(from - before);
+      if (digester.size > from) yield [before >= from ? chunk : chunk.subarray(from - before)];
     }
   };
   let stored = false;
   // What the store gets all of, it checks. What it had already, or a part of it, is good; whether the archive is, is another question.
-  const source = (offset: number): AsyncIterable<Uint8Array> => {
+  const source = (offset: number): Chunks => {
     stored = offset === 0;
-    return stored ? bytes : hashed(offset);
+    return stored ? oneByOne(bytes) : hashed(offset);
   };
   const known = await scope.content.find(digest, scope.signal);
   if (known === undefined)
@@ -123,17 +124,21 @@ async function storeBlob(
   files.set(name, { digest, size, compressed: false, bytes: undefined });
 }
 
+async function* oneByOne(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+  for await (const chunk of bytes) yield [chunk];
+}
+
 async function storeFile(scope: Scope, { header, bytes }: ArchiveEntry): Promise<StoredFile> {
   const { size } = header;
   const small = size <= documentLimit ? Buffer.alloc(size) : undefined;
   const magic = Buffer.alloc(Math.min(MAGIC_BYTES, size));
   let at = 0;
-  const watched = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+  const watched = async function* (): AsyncGenerator<readonly Uint8Array[], void, undefined> {
     for await (const chunk of bytes) {
       small?.set(chunk, at);
       if (at < magic.length) magic.set(chunk.subarray(0, magic.length - at), at);
       at += chunk.length;
-      yield chunk;
+      yield [chunk];
     }
   };
   const ref = `import-${randomBytes(12).toString('hex')}`;

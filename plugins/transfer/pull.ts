@@ -10,7 +10,7 @@ import { type Platform, rank } from '../lib/image/platform.ts';
 import { type BlobOptions, fetchBlob } from '../lib/registry/blob.ts';
 import type { Registry, Resolved } from '../lib/registry/registry.ts';
 import { formatReference } from '../lib/reference/reference.ts';
-import type { Labels } from './content.ts';
+import type { Chunks, Labels } from './content.ts';
 import type { Downloads } from './downloads.ts';
 import type { Scope } from './scope.ts';
 import { Slots, together } from './together.ts';
@@ -94,10 +94,10 @@ class Fetcher implements Visitor {
   config(descriptor: Descriptor, parent: Descriptor): Promise<Uint8Array> {
     const fetch = async (): Promise<Uint8Array> => {
       const { signal } = this.#scope;
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of fetchBlob(this.#registry, descriptor, 0, this.#options.blobs, signal))
-        chunks.push(chunk);
-      return Buffer.concat(chunks);
+      const all: Uint8Array[] = [];
+      for await (const chunks of fetchBlob(this.#registry, descriptor, 0, this.#options.blobs, signal))
+        all.push(...chunks);
+      return Buffer.concat(all);
     };
     return this.#small(descriptor, parent, fetch, () => ({}));
   }
@@ -217,21 +217,21 @@ export function largestFirst(blobs: readonly Descriptor[]): Descriptor[] {
 }
 
 /**
- * Each chunk is good until the next is asked for, and then its memory is free at once. Left to the collector, the buffers of a GB have it mark the heap some
+ * Chunks are good until the next are asked for, and then their memory is free at once. Left to the collector, the buffers of a GB have it mark the heap some
  * hundred times, since all it sees of them is how fast they become more; that was an eighth of the processor time of a pull.
  */
 async function* lent(
-  chunks: AsyncIterable<Uint8Array>,
+  source: Chunks,
   received: (bytes: number) => void,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of chunks) {
-    received(chunk.length);
-    yield chunk;
-    const { buffer, byteLength } = chunk;
-    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
+): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+  for await (const chunks of source) {
+    for (const { length } of chunks) received(length);
+    yield chunks;
+    for (const { buffer, byteLength } of chunks)
+      if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
   }
 }
 
-async function* piece(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  if (bytes.length > 0) yield bytes;
+async function* piece(bytes: Uint8Array): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+  if (bytes.length > 0) yield [bytes];
 }

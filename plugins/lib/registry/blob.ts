@@ -7,6 +7,7 @@
  */
 import { Failure } from 'troupe/plugin';
 import type { Descriptor } from '../image/document.ts';
+import { arrivals } from './arrivals.ts';
 import type { HostClient } from './host-client.ts';
 import { type Answer, discard, shown, unavailable } from './http.ts';
 import { type Registry, unexpectedStatus, unexpectedType } from './registry.ts';
@@ -24,6 +25,9 @@ export interface BlobOptions {
 
 type Blob = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
 
+/** Chunks in order, as many at a time as have come. */
+type Chunks = AsyncGenerator<readonly Uint8Array[], void, undefined>;
+
 /** Bytes after which the speed is known. */
 const sample = 8 << 20;
 /** Bytes a second that one connection gives where several would bring no more than work. */
@@ -31,23 +35,23 @@ const fast = 64 << 20;
 /** An attempt that brought this many bytes was none in vain. */
 const progress = 64 << 10;
 
-/** @yields chunks in order, `size - from` bytes in all */
+/** @yields `size - from` bytes in all */
 export async function* fetchBlob(
   registry: Registry,
   blob: Blob,
   from: number,
   options: BlobOptions,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
+): Chunks {
   let at = from;
   const began = performance.now();
   let waited = 0;
   let last = performance.now();
-  for await (const chunk of fetchRange(registry, blob, at, blob.size, options, signal)) {
+  for await (const chunks of fetchRange(registry, blob, at, blob.size, options, signal)) {
     waited += performance.now() - last;
-    // Before it is given away: its memory may be gone then.
-    at += chunk.length;
-    yield chunk;
+    // Before they are given away: their memory may be gone then.
+    at += lengthOf(chunks);
+    yield chunks;
     last = performance.now();
     const slow = at - from >= sample && waited > 0 && ((at - from) / waited) * 1000 < fast;
     if (slow && options.piece > 0 && options.pieces > 1 && blob.size - at >= 2 * options.piece && last > began) break;
@@ -62,14 +66,14 @@ export async function* inPieces(
   from: number,
   options: BlobOptions,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
+): Chunks {
   const stop = new AbortController();
   const both = AbortSignal.any([signal, stop.signal]);
   const fetch = async (start: number): Promise<Uint8Array[]> => {
     const end = Math.min(start + options.piece, blob.size);
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of fetchRange(registry, blob, start, end, options, both)) chunks.push(chunk);
-    return chunks;
+    const all: Uint8Array[] = [];
+    for await (const chunks of fetchRange(registry, blob, start, end, options, both)) all.push(...chunks);
+    return all;
   };
   const begin = (start: number): Promise<Uint8Array[]> => {
     const piece = fetch(start);
@@ -85,7 +89,7 @@ export async function* inPieces(
         under.push(begin(next));
         next += options.piece;
       }
-      for (const chunk of await under.shift()!) yield chunk;
+      yield await under.shift()!;
     }
   } finally {
     stop.abort(new Failure('Canceled', `blob ${blob.digest}: context canceled`));
@@ -101,7 +105,7 @@ async function* fetchRange(
   end: number,
   options: BlobOptions,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
+): Chunks {
   const { backoff } = options;
   const broken = new Set<HostClient>();
   let at = start;
@@ -111,9 +115,9 @@ async function* fetchRange(
     const open = async (host: HostClient) => ({ host, answer: await openBlob(registry, host, blob, at, end, signal) });
     const { host, answer } = await registry.each('pull', signal, open, broken);
     try {
-      for await (const chunk of bodyOf(answer, blob, at, end, options.rate, signal)) {
-        at += chunk.length;
-        yield chunk;
+      for await (const chunks of bodyOf(answer, blob, at, end, options.rate, signal)) {
+        at += lengthOf(chunks);
+        yield chunks;
       }
       return;
     } catch (error) {
@@ -175,14 +179,7 @@ async function openBlob(
 }
 
 /** What of the body lies between `at` and `end`, exactly. @throws Failure Unavailable when it ends early or comes too slowly, FailedPrecondition when it does not end */
-async function* bodyOf(
-  answer: Answer,
-  blob: Blob,
-  at: number,
-  end: number,
-  rate: Rate,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
+async function* bodyOf(answer: Answer, blob: Blob, at: number, end: number, rate: Rate, signal: AbortSignal): Chunks {
   const { body } = answer;
   const where = `blob ${blob.digest} from ${shown(answer.url)}`;
   const watch = new RateWatch(rate, (bytes) =>
@@ -193,24 +190,26 @@ async function* bodyOf(
   let left = end - at;
   const ends = answer.status === 206 || end === blob.size;
   try {
-    watch.waiting();
-    for await (let chunk of body as AsyncIterable<Uint8Array>) {
-      watch.came(chunk.length);
-      if (skip > 0) {
-        const skipped = Math.min(skip, chunk.length);
-        skip -= skipped;
-        chunk = chunk.subarray(skipped);
+    const events = { waiting: () => watch.waiting(), came: (bytes: number) => watch.came(bytes) };
+    for await (const chunks of arrivals(body, events)) {
+      const wanted: Uint8Array[] = [];
+      for (let chunk of chunks) {
+        if (skip > 0) {
+          const skipped = Math.min(skip, chunk.length);
+          skip -= skipped;
+          chunk = chunk.subarray(skipped);
+        }
+        if (chunk.length > left && ends)
+          throw new Failure(
+            'FailedPrecondition',
+            `${where}: has more than the ${blob.size} bytes of its descriptor: failed precondition`,
+          );
+        chunk = chunk.subarray(0, left);
+        left -= chunk.length;
+        if (chunk.length > 0) wanted.push(chunk);
       }
-      if (chunk.length > left && ends)
-        throw new Failure(
-          'FailedPrecondition',
-          `${where}: has more than the ${blob.size} bytes of its descriptor: failed precondition`,
-        );
-      const wanted = chunk.subarray(0, left);
-      left -= wanted.length;
       if (wanted.length > 0) yield wanted;
       if (left === 0 && !ends) return;
-      watch.waiting();
     }
     if (left > 0) throw new Failure('Unavailable', `${where}: ends ${left} bytes early: unavailable`);
   } catch (error) {
@@ -219,4 +218,8 @@ async function* bodyOf(
     watch.stop();
     body.destroy();
   }
+}
+
+function lengthOf(chunks: readonly Uint8Array[]): number {
+  return chunks.reduce((length, chunk) => length + chunk.length, 0);
 }

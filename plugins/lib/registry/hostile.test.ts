@@ -56,8 +56,8 @@ async function useRig(
   });
   const fetch = async (from = 0, changes: Partial<BlobOptions> = {}): Promise<Buffer> => {
     const chunks: Uint8Array[] = [];
-    for await (const chunk of fetchBlob(registry, blob, from, { ...options, ...changes }, new AbortController().signal))
-      chunks.push(chunk);
+    for await (const some of fetchBlob(registry, blob, from, { ...options, ...changes }, new AbortController().signal))
+      chunks.push(...some);
     return Buffer.concat(chunks);
   };
   return { hostile, registry, fetch };
@@ -148,8 +148,8 @@ test('one large blob in pieces, which break and come again, is the blob', async 
   rig.hostile.misbehave({ truncate: 3 });
   const { inPieces } = await import('./blob.ts');
   const chunks: Uint8Array[] = [];
-  for await (const chunk of inPieces(rig.registry, blob, 0, { ...options, ...slow }, new AbortController().signal))
-    chunks.push(chunk);
+  for await (const some of inPieces(rig.registry, blob, 0, { ...options, ...slow }, new AbortController().signal))
+    chunks.push(...some);
   t.true(Buffer.concat(chunks).equals(layer));
   t.true(rig.hostile.ranges().length >= 8 + 3);
 });
