@@ -27,7 +27,7 @@ import {
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { createZstdCompress } from 'node:zlib';
+import { constants, createZstdCompress } from 'node:zlib';
 import { leftover } from './leftovers.ts';
 
 export type Packing = 'gzip' | 'zstd';
@@ -202,7 +202,13 @@ async function makeLayer(files: readonly Found[], tar: string): Promise<BenchLay
   const gzip = `${tar}.gz`;
   await gzipFile(tar, gzip);
   const zstd = `${tar}.zst`;
-  await pipeline(createReadStream(tar, { highWaterMark: MiB }), createZstdCompress(), createWriteStream(zstd));
+  // As `zstd` and builders of images have it.
+  const params = { [constants.ZSTD_c_checksumFlag]: 1 };
+  await pipeline(
+    createReadStream(tar, { highWaterMark: MiB }),
+    createZstdCompress({ params }),
+    createWriteStream(zstd),
+  );
   const type = 'application/vnd.oci.image.layer.v1.tar';
   const descriptor = (file: string, packing: Packing): Descriptor => ({
     mediaType: `${type}+${packing}`,

@@ -1,7 +1,7 @@
 /** Layers, applied to directories. */
 import { chmodSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import test from 'ava';
 import { Failure } from 'troupe/plugin';
 import { engines } from '../lib/compression/decoder.ts';
@@ -143,9 +143,19 @@ test('apply: one byte of a compressed blob rotted, anywhere: DataLoss, or nothin
   const { client, store, directory, daemon } = await setUp(t);
   const plain = archive(entry({ name: 'a', body: 'content '.repeat(300) }));
   const diffId = sha256(plain);
+  const checksum = { params: { [constants.ZSTD_c_checksumFlag]: 1 } };
+  // A frame of one raw block (RFC 8878, 3.1.1): nothing but its digest tells that it has changed.
+  const stored = (part: Buffer): Buffer => {
+    const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0, 0, 0]);
+    header.writeUIntLE((part.length << 3) | 1, 6, 3);
+    return Buffer.concat([header, part]);
+  };
   for (const [mediaType, bytes] of [
     [GZIP, gzipSync(plain)],
     [`${TAR}+zstd`, zstdCompressSync(plain)],
+    [`${TAR}+zstd`, zstdCompressSync(plain, checksum)],
+    // The first frame has a checksum and the second has none.
+    [`${TAR}+zstd`, Buffer.concat([zstdCompressSync(plain.subarray(0, 600), checksum), stored(plain.subarray(600))])],
     [TAR, plain],
   ] as const) {
     const digest = await store(bytes);
@@ -156,7 +166,7 @@ test('apply: one byte of a compressed blob rotted, anywhere: DataLoss, or nothin
       const damaged = Buffer.from(bytes);
       damaged[at]! ^= 0x10;
       writeFileSync(path, damaged);
-      const root = directory(`${mediaType.slice(-4)}-${at}`);
+      const root = directory(`${digest.slice(7, 15)}-${at}`);
       try {
         const { applied } = await client.apply({ diff: { mediaType, digest }, mounts: [bind(root)] });
         t.is(applied?.digest, diffId, `byte ${at}`);

@@ -16,6 +16,8 @@ export interface Decoder {
   /** Bytes that the last `decode` used and made. */
   readonly taken: number;
   readonly made: number;
+  /** What it has made so far has been compared, or will be at the next end of a member or frame, with checksums that came with it. */
+  readonly checked: boolean;
   /** Where another thread can go on with the same memory; undefined where it cannot at this moment. */
   readonly state: DecoderState | undefined;
   /** @throws CorruptData */

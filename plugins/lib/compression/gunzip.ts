@@ -34,6 +34,7 @@ export class Gunzip {
   /** Of the last call. */
   taken = 0;
   made = 0;
+  readonly checked = true;
 
   static readonly stateBytes = STATE_BYTES + SCRATCH;
 

@@ -58,6 +58,23 @@ export interface UnzstdState {
   readonly context: bigint;
   readonly inFrame: boolean;
   readonly frames: number;
+  readonly checked: boolean;
+  readonly seen: number;
+  readonly skippable: boolean;
+}
+
+/** From the magic to the descriptor of a frame, and its bit for a checksum behind the frame (RFC 8878, 3.1.1.1.1). */
+const DESCRIPTOR_END = 5;
+const CHECKSUM = 0x04;
+
+/** Whether a stream begins with a frame that has a checksum, which the library compares. */
+export function beginsChecked(head: Uint8Array): boolean {
+  return head.length >= DESCRIPTOR_END && !isSkippable(head[0]!) && (head[DESCRIPTOR_END - 1]! & CHECKSUM) !== 0;
+}
+
+/** By the first byte of a frame of either kind. */
+function isSkippable(first: number): boolean {
+  return (first & 0xf0) === 0x50;
 }
 
 export class Unzstd {
@@ -67,6 +84,10 @@ export class Unzstd {
   readonly #context: bigint;
   #inFrame: boolean;
   #frames: number;
+  #checked: boolean;
+  /** Bytes of this frame's header that have been looked at. */
+  #seen: number;
+  #skippable: boolean;
   /** Of the last call. */
   taken = 0;
   made = 0;
@@ -82,12 +103,27 @@ export class Unzstd {
     this.#context = state?.context ?? BigInt(this.#zstd.create());
     this.#inFrame = state?.inFrame ?? false;
     this.#frames = state?.frames ?? 0;
+    this.#checked = state?.checked ?? true;
+    this.#seen = state?.seen ?? 0;
+    this.#skippable = state?.skippable ?? false;
     if (this.#context === 0n) throw new CorruptData('no memory for a context', 'memory');
     if (state === undefined) this.#zstd.set(this.#context, WINDOW_LOG_MAX, ZSTD_WINDOW_LOG);
   }
 
   get state(): UnzstdState {
-    return { context: this.#context, inFrame: this.#inFrame, frames: this.#frames };
+    return {
+      context: this.#context,
+      inFrame: this.#inFrame,
+      frames: this.#frames,
+      checked: this.#checked,
+      seen: this.#seen,
+      skippable: this.#skippable,
+    };
+  }
+
+  /** All frames so far have checksums. */
+  get checked(): boolean {
+    return this.#checked;
   }
 
   /** @throws CorruptData */
@@ -107,7 +143,11 @@ export class Unzstd {
       const result = this.#zstd.decompress(this.#context, this.#memory.address(out), this.#memory.address(into));
       if (typeof result === 'bigint') throw this.#problem(-Number(BigInt.asIntN(64, result)));
       const [madeTo, takenTo] = [Number(view.getBigUint64(out + 16, true)), Number(view.getBigUint64(into + 16, true))];
-      if (result === 0 && takenTo > from) this.#frames++;
+      this.#look(input.bytes, from, takenTo);
+      if (result === 0 && takenTo > from) {
+        this.#frames++;
+        this.#seen = 0;
+      }
       this.#inFrame = result !== 0;
       stuck = madeTo === to && takenTo === from;
       [from, to] = [takenTo, madeTo];
@@ -124,6 +164,14 @@ export class Unzstd {
   /** The context is gone; nothing of this may be called any more, in any thread. */
   free(): void {
     this.#zstd.free(this.#context);
+  }
+
+  /** At bytes of a frame. A call of the library never goes on to the next one. */
+  #look(bytes: Buffer, from: number, to: number): void {
+    for (let at = from; at < to && this.#seen < DESCRIPTOR_END; at++, this.#seen++) {
+      if (this.#seen === 0) this.#skippable = isSkippable(bytes[at]!);
+      if (this.#seen === DESCRIPTOR_END - 1 && !this.#skippable && (bytes[at]! & CHECKSUM) === 0) this.#checked = false;
+    }
   }
 
   #problem(code: number): CorruptData {

@@ -3,7 +3,7 @@
  *
  * The compressed bytes were hashed when the content store took them. They are again where nothing else would show that they have changed since: gzip has a check
  * of all that comes out of it, and whoever has a layer applied compares its diff id, so hashing them would tell nothing new for 6 % of the processor time.
- * zstd's check is an option of whoever compresses.
+ * zstd's check is an option of whoever compresses; `zstd` itself and what builds images (klauspost/compress) have it on.
  *
  * `applyBlob` takes a file and does it all by itself, piece after piece, without ever waiting for the event loop; another thread may take the inflating
  * over at any moment (feed.ts). `applyLayer` takes bytes from anywhere, and is the way for what only node:zlib can inflate: on threads of libuv's, while
@@ -16,6 +16,7 @@ import { dataFailure } from '../compression/corrupt.ts';
 import { hasDecoder, type Inflate } from '../compression/decoder.ts';
 import { decompress } from '../compression/decompress.ts';
 import { type Compression, detectCompression, MAGIC_BYTES } from '../compression/format.ts';
+import { beginsChecked } from '../compression/unzstd.ts';
 import type { Arrival } from './arrival.ts';
 import { Feed } from './feed.ts';
 import type { FeedMemory } from './feed-memory.ts';
@@ -82,7 +83,7 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
   // One by one: a blob may end sooner.
   for (let at = 0; at < MAGIC_BYTES; at++) arrival?.wait(at);
   const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_BYTES, 0)));
-  const checked = compression === 'gzip';
+  const checked = compression === 'gzip' || (compression === 'zstd' && beginsChecked(head));
   if (!hasDecoder(compression, inflate)) {
     memory.close();
     const { algorithm: _, ...unhashed } = options;
@@ -98,7 +99,8 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
     return {
       ...sink.finish(),
       compression,
-      digest: hash && `${algorithm}:${hash.digest('hex')}`,
+      // A later frame may have had no checksum after all.
+      digest: hash ? `${algorithm}:${hash.digest('hex')}` : feed.checked ? undefined : digestOfFile(fd, algorithm),
       compressedSize: feed.size,
     };
   } catch (error) {
@@ -106,6 +108,18 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
     throw dataFailure(error, subject, compression);
   } finally {
     feed.close();
+  }
+}
+
+/** `ALGORITHM:…` of all of the file. */
+export function digestOfFile(fd: number, algorithm: string): string {
+  const hash = createHash(algorithm);
+  const buffer = Buffer.allocUnsafeSlow(CHUNK);
+  for (let at = 0; ; ) {
+    const length = readSync(fd, buffer, 0, CHUNK, at);
+    if (length === 0) return `${algorithm}:${hash.digest('hex')}`;
+    hash.update(buffer.subarray(0, length));
+    at += length;
   }
 }
 

@@ -54,6 +54,11 @@ export class Feed {
     this.#inflow = new Inflow(memory, start, arrival);
   }
 
+  /** All that was made has been compared with checksums of its own. */
+  get checked(): boolean {
+    return this.#inflow.decoder.checked;
+  }
+
   /** Each is good until the next is asked for. @throws CorruptData */
   *chunks(): Generator<Buffer, void, undefined> {
     const [chunk] = this.#inflow.chunks as [Region];

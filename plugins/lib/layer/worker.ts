@@ -4,12 +4,12 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { Failure, failpoint } from 'troupe/plugin';
 import { setBackground, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
-import { applyBlob } from './apply.ts';
+import { applyBlob, digestOfFile } from './apply.ts';
 import { Arrival } from './arrival.ts';
 import { assistFeed } from './assist.ts';
 import { directoryBelow, layersBelow } from './below.ts';
@@ -160,7 +160,7 @@ function applyTo(
       } catch (error) {
         // Who made the layer has made it wrong, unless it rotted here.
         if (Failure.is(error, 'InvalidArgument') && task.arriving === undefined)
-          requireDigest(task, digestOf(fd, algorithm));
+          requireDigest(task, digestOfFile(fd, algorithm));
         throw error;
       }
     });
@@ -179,17 +179,6 @@ function arrivalOf({ subject, size, arriving }: ApplyTask, fd: number, cancel: I
 
 function requireDigest({ subject, digest }: ApplyTask, found: string): void {
   if (found !== digest) throw new Failure('DataLoss', `${subject}: the blob's bytes have digest ${found}: data loss`);
-}
-
-function digestOf(fd: number, algorithm: string): string {
-  const hash = createHash(algorithm);
-  const buffer = Buffer.allocUnsafeSlow(CHUNK);
-  for (let at = 0; ; ) {
-    const length = readSync(fd, buffer, 0, CHUNK, at);
-    if (length === 0) return `${algorithm}:${hash.digest('hex')}`;
-    hash.update(buffer.subarray(0, length));
-    at += length;
-  }
 }
 
 /** The content store's files are regular and its own; that this one still is one is looked at on the descriptor that is read. */
