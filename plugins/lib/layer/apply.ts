@@ -83,15 +83,17 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
   // One by one: a blob may end sooner.
   for (let at = 0; at < MAGIC_BYTES; at++) arrival?.wait(at);
   const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_BYTES, 0)));
-  const checked = compression === 'gzip' || (compression === 'zstd' && beginsChecked(head));
+  const gzip = compression === 'gzip';
   if (!hasDecoder(compression, inflate)) {
     memory.close();
     const { algorithm: _, ...unhashed } = options;
     const same = compression === 'none' && algorithm === 'sha256';
-    const applied = await applyLayer(root, readFile(fd, arrival), same || checked ? unhashed : options);
+    // Node's zstd does not tell which of its frames it has checked.
+    const hashed = same || gzip ? unhashed : options;
+    const applied = await applyLayer(root, readFile(fd, arrival), hashed);
     return same ? { ...applied, digest: applied.diffId } : applied;
   }
-  const hash = checked ? undefined : createHash(algorithm);
+  const hash = gzip || beginsChecked(head) ? undefined : createHash(algorithm);
   const feed = new Feed(memory, compression, fd, hash, arrival);
   const sink = new LayerSink(root, options);
   try {

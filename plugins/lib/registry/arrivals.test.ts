@@ -48,6 +48,23 @@ test('who does not read does not gather more than a little', async (t) => {
   t.is(read, (written + 1) * piece.length);
 });
 
+test('chunks of a byte: no more at a time than may be handed on', async (t) => {
+  const body = new PassThrough({ highWaterMark: 1 << 20 });
+  const iterator = arrivals(body, never);
+  const first = iterator.next();
+  body.write('x');
+  await first;
+  for (let i = 0; i < 2000; i++) body.write('x');
+  body.end();
+  const lengths: number[] = [];
+  for await (const chunks of iterator) lengths.push(chunks.length);
+  t.is(
+    lengths.reduce((sum, length) => sum + length),
+    2000,
+  );
+  t.true(Math.max(...lengths) <= 256, lengths.join(' '));
+});
+
 test('what came before a failure is read, then it is thrown', async (t) => {
   const body = new PassThrough();
   const iterator = arrivals(body, never);

@@ -7,6 +7,8 @@ import { finished } from 'node:stream';
 
 /** Bytes that lie ready at most, and the chunk that passes it: from there on the connection waits. */
 const most = 512 << 10;
+/** The same of chunks, which may be as small as a byte. */
+const mostChunks = 256;
 
 export interface ArrivalEvents {
   /** Nothing is there, and the reader waits. */
@@ -27,7 +29,7 @@ export async function* arrivals(
     events.came(chunk.length);
     chunks.push(chunk);
     size += chunk.length;
-    if (size >= most) body.pause();
+    if (size >= most || chunks.length >= mostChunks) body.pause();
     // Behind the others that the system has: they come one by one, before the loop turns.
     if (chunks.length === 1) setImmediate(() => wake());
   };
