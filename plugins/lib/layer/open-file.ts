@@ -9,11 +9,10 @@ import type { ByteString } from './name.ts';
 
 /**
  * A file from this size on, or so much of a larger one, the kernel is told to begin writing at once: layers are synced in the end, and by then most of it
- * is done, beside the inflating. For smaller files the call would cost more than it gains; larger pieces would keep the kernel's own threads busy for longer than
- * a call to the daemon should wait.
+ * is done, beside the inflating. For smaller files the call would cost more than it gains.
  */
 const WRITEBACK_FROM = 256 << 10;
-const WRITEBACK_EVERY = 2 << 20;
+const WRITEBACK_EVERY = 8 << 20;
 
 export class OpenFile {
   readonly #fd: number;
