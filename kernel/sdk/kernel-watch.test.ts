@@ -35,9 +35,9 @@ const times = (count: number, work: () => void): void => {
 
 test('F8 one that computes and never comes to rest has the daemon ended, at the limit and not before', (t) => {
   const { ended, turn } = useWatch();
-  times(limitMs / beatMs - 1, () => turn({ cpuMs: 90, waits: false }));
+  times(limitMs / beatMs - 1, () => turn({ cpuMs: 0.9 * beatMs, waits: false }));
   t.deepEqual(ended, []);
-  turn({ cpuMs: 90, waits: false });
+  turn({ cpuMs: 0.9 * beatMs, waits: false });
   t.deepEqual(ended, [`has not come to rest for ${limitMs} ms`]);
 });
 
@@ -52,7 +52,7 @@ test('F8 one that stalls for less, however often, is waited for', (t) => {
   times(5, () => {
     times(limitMs / beatMs - 1, () => turn());
     turn({ beats: true });
-    times(limitMs / beatMs - 1, () => turn({ cpuMs: 100, waits: false }));
+    times(limitMs / beatMs - 1, () => turn({ cpuMs: beatMs, waits: false }));
     turn({ beats: true });
   });
   t.deepEqual(ended, []);
@@ -70,7 +70,7 @@ test('F8 time in which the worker itself stood still, in a stopped process or on
 
 test('F8 one that wants a processor and gets little of it is not taken for hanging', (t) => {
   const { ended, turn } = useWatch();
-  times((3 * limitMs) / beatMs, () => turn({ cpuMs: 20, waits: false }));
+  times((3 * limitMs) / beatMs, () => turn({ cpuMs: 0.2 * beatMs, waits: false }));
   t.deepEqual(ended, []);
 });
 

@@ -58,9 +58,9 @@ export class KernelWatch {
     }
     this.#own += 1;
     // A loop that is well misses a beat now and then.
-    if (this.#own < 3) return;
+    if (this.#own < 2) return;
     const { cpuMs, waits } = this.#sample();
-    if (this.#own === 3) {
+    if (this.#own === 2) {
       this.#cpuMs = cpuMs;
       this.#waited = true;
     }
