@@ -94,10 +94,10 @@ class Fetcher implements Visitor {
   config(descriptor: Descriptor, parent: Descriptor): Promise<Uint8Array> {
     const fetch = async (): Promise<Uint8Array> => {
       const { signal } = this.#scope;
-      const all: Uint8Array[] = [];
+      const all: (readonly Uint8Array[])[] = [];
       for await (const chunks of fetchBlob(this.#registry, descriptor, 0, this.#options.blobs, signal))
-        all.push(...chunks);
-      return Buffer.concat(all);
+        all.push(chunks);
+      return Buffer.concat(all.flat());
     };
     return this.#small(descriptor, parent, fetch, () => ({}));
   }

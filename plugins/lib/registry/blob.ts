@@ -71,9 +71,9 @@ export async function* inPieces(
   const both = AbortSignal.any([signal, stop.signal]);
   const fetch = async (start: number): Promise<Uint8Array[]> => {
     const end = Math.min(start + options.piece, blob.size);
-    const all: Uint8Array[] = [];
-    for await (const chunks of fetchRange(registry, blob, start, end, options, both)) all.push(...chunks);
-    return all;
+    const all: (readonly Uint8Array[])[] = [];
+    for await (const chunks of fetchRange(registry, blob, start, end, options, both)) all.push(chunks);
+    return all.flat();
   };
   const begin = (start: number): Promise<Uint8Array[]> => {
     const piece = fetch(start);
