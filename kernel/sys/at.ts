@@ -241,7 +241,9 @@ export function utimensat(
   flags = AT_SYMLINK_NOFOLLOW,
 ): void {
   setTimespec(0, atime);
-  setTimespec(2, mtime);
+  // Division of bigints is slow, and most archives have one time for both.
+  if (mtime === atime) timespecs.copyWithin(2, 0, 2);
+  else setTimespec(2, mtime);
   if (path === null) check(futimensC()(dirfd, timespecs), 'futimens');
   else check(utimensatC()(dirfd, cstring(path, 'utimensat'), timespecs, flags), 'utimensat', path);
 }

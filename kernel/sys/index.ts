@@ -20,6 +20,7 @@ export * from './mount.ts';
 export { awaitLoads, shareLoads, loadsEnded } from './loading.ts';
 export * from './mount-options.ts';
 export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';
+export { readNames } from './names.ts';
 export { type InheritedFd, listenFds, sdNotify } from './notify.ts';
 export * from './process.ts';
 export { isListening, type PeerCredentials, peerCredentials, socketFd, unixPathLimit } from './socket.ts';

@@ -95,7 +95,7 @@ export async function applyBlob(root: number, fd: number, options: ApplyBlobOpti
   }
   const hash = gzip || beginsChecked(head) ? undefined : createHash(algorithm);
   const feed = new Feed(memory, compression, fd, hash, arrival);
-  const sink = new LayerSink(root, options);
+  const sink = new LayerSink(root, { ...options, digest: feed.digest });
   try {
     for (const chunk of feed.chunks()) sink.push(chunk);
     return {

@@ -15,6 +15,7 @@ import {
   RELEASE,
   UNPACKER_MOVED,
 } from './feed-memory.ts';
+import { digestHelper } from './archive-digest.ts';
 import { Inflow } from './inflow.ts';
 
 /** The unpacker has closed: nobody reads what is made. */
@@ -42,9 +43,10 @@ export function assistFeed(memory: FeedMemory): void {
 function inflate(memory: FeedMemory, given: Note): Note {
   try {
     const inflow = new Inflow(memory, given);
+    const help = digestHelper(memory);
     let made = 0;
     while (!inflow.ended && !(memory.get(RELEASE) !== 0 && inflow.decoder.state !== undefined)) {
-      waitFor(memory, () => made - memory.get(CHUNKS_TAKEN) < CHUNKS);
+      waitFor(memory, () => made - memory.get(CHUNKS_TAKEN) < CHUNKS, help);
       const slot = made % CHUNKS;
       const length = inflow.fill(inflow.chunks[slot]!, {
         // One more than is under way: the piece that is being inflated is not to be overwritten either.
@@ -67,11 +69,13 @@ function inflate(memory: FeedMemory, given: Note): Note {
   }
 }
 
-function waitFor(memory: FeedMemory, ready: () => boolean): void {
+/** @param meanwhile something useful, in small pieces; false: there is nothing to do */
+function waitFor(memory: FeedMemory, ready: () => boolean, meanwhile = () => false): void {
   for (;;) {
     const seen = memory.get(UNPACKER_MOVED);
     if (memory.is('closed')) throw new Closed('closed');
     if (ready()) return;
+    if (meanwhile()) continue;
     memory.wait(UNPACKER_MOVED, seen);
   }
 }

@@ -260,6 +260,7 @@ export class Extractor implements TarEvents {
     this.#birth.directory(wanted);
     if (tryMkdirat(dirfd, toPath(name), mode)) {
       setDirectory(dirfd, name, wanted, this.#omissions, born && { ...born, born: born.mode });
+      this.#tree.made(directory, name);
     } else {
       this.#replaceByDirectory(directory, name, wanted);
     }

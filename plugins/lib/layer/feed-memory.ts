@@ -1,7 +1,8 @@
-/** What an unpacker and its assistant share: who has the decoder, two rings, and a note that goes along with it; see feed.ts. */
+/** What an unpacker and its assistant share: who has the decoder, two rings, the archive's digest so far, and a note that goes along with it; see feed.ts. */
 
 import { Failure, type FailureRecord } from 'troupe/plugin';
 import type { DecoderState } from '../compression/decoder.ts';
+import { SHA256_STATE } from '../digest/sha256.ts';
 
 /** Compressed bytes that are read at once. */
 export const PIECE = 256 << 10;
@@ -11,7 +12,14 @@ export const CHUNK = 512 << 10;
 export const CHUNKS = 8;
 /** At the beginning of `bulk`: the decoder's own. */
 export const STATE = 320 << 10;
+/** Behind pieces and chunks: the state of the archive's digest. */
+export const DIGEST = STATE + PIECE * PIECES + CHUNK * CHUNKS;
 const NOTE = 1024;
+
+/** Where in `bulk` a chunk of the ring lies. */
+export function chunkAt(slot: number): number {
+  return STATE + PIECE * PIECES + CHUNK * slot;
+}
 
 const TURN = 0;
 export const RELEASE = 1;
@@ -24,6 +32,10 @@ export const CHUNKS_TAKEN = 5;
 export const ASSISTANT_MOVED = 6;
 export const UNPACKER_MOVED = 7;
 const NOTE_LENGTH = 8;
+/** One more of the ring's counters. */
+export const CHUNKS_HASHED = 9;
+/** 1 while a thread is at the digest. */
+export const HASHING = 10;
 /** How much is in each piece, then in each chunk. */
 const LENGTHS = 16;
 
@@ -41,7 +53,7 @@ export class FeedMemory {
 
   constructor(buffers?: FeedMemory['buffers']) {
     this.buffers = buffers ?? {
-      bulk: new SharedArrayBuffer(STATE + PIECE * PIECES + CHUNK * CHUNKS),
+      bulk: new SharedArrayBuffer(DIGEST + SHA256_STATE),
       words: new SharedArrayBuffer(4 * (LENGTHS + PIECES + CHUNKS) + NOTE),
     };
     this.words = new Int32Array(this.buffers.words, 0, LENGTHS + PIECES + CHUNKS);
@@ -119,6 +131,15 @@ export class FeedMemory {
   /** Waits for `counter` to be another than `seen`, a moment at most. */
   wait(counter: number, seen: number): void {
     Atomics.wait(this.words, counter, seen, LOOK_UP_MS);
+  }
+
+  /** @returns false when the other thread is inside */
+  enter(word: number): boolean {
+    return Atomics.compareExchange(this.words, word, 0, 1) === 0;
+  }
+
+  leave(word: number): void {
+    Atomics.store(this.words, word, 0);
   }
 
   moved(counter: number): void {

@@ -4,10 +4,11 @@
  * The thread that unpacks does that itself, until another thread that has nothing to do offers to. Then the decoder changes hands, in the middle of the
  * stream, since all that it remembers lies in shared memory or is a few numbers; from there on the two work side by side through two rings:
  *
- *   assistant   reads the file → pieces ──┬→ inflates → chunks ─┐
- *   unpacker                              └→ hashes             └→ hashes, parses, writes
+ *   assistant   reads the file → pieces ──┬→ inflates → chunks ─┬→ hashes
+ *   unpacker                              └→ hashes             └→ parses, writes, hashes
  *
- * and back again, when the assistant is needed for a layer that waits. The hash of the blob stays with the unpacker: Node's hashes cannot move.
+ * and back again, when the assistant is needed for a layer that waits. The hash of the blob stays with the unpacker: Node's hashes cannot move. That of the
+ * archive can, and is made by the one that would wait otherwise.
  *
  *   alone → wanted → handed → returned → alone …          closed, whatever was before, when the unpacker has come to its end
  */
@@ -15,11 +16,14 @@
 import type { Hash } from 'node:crypto';
 import { Failure } from 'troupe/plugin';
 import { CorruptData } from '../compression/corrupt.ts';
+import { sharedSha256Available } from '../digest/sha256.ts';
 import type { Region } from '../compression/memory.ts';
+import { type ArchiveDigest, FeedDigest, LocalDigest } from './archive-digest.ts';
 import type { Arrival } from './arrival.ts';
 import {
   ASSISTANT_MOVED,
   CHUNKS,
+  CHUNKS_HASHED,
   CHUNKS_MADE,
   CHUNKS_TAKEN,
   type FeedMemory,
@@ -38,6 +42,9 @@ export class Feed {
   readonly #memory: FeedMemory;
   readonly #hash: Hash | undefined;
   readonly #arrival: Arrival | undefined;
+  readonly #digest: FeedDigest | undefined;
+  /** Of the chunks: to be given each of them before the next is asked for. */
+  readonly digest: ArchiveDigest;
   #inflow: Inflow;
   /** Compressed bytes so far. */
   size = 0;
@@ -50,6 +57,8 @@ export class Feed {
     this.#memory = memory;
     this.#hash = hash;
     this.#arrival = arrival;
+    this.#digest = sharedSha256Available() ? new FeedDigest(memory) : undefined;
+    this.digest = this.#digest ?? new LocalDigest();
     const start = { fd, compression, offset: 0, piece: PIECES - 1, at: 0, length: 0 };
     this.#inflow = new Inflow(memory, start, arrival);
   }
@@ -61,6 +70,7 @@ export class Feed {
 
   /** Each is good until the next is asked for. @throws CorruptData */
   *chunks(): Generator<Buffer, void, undefined> {
+    this.#digest?.next(undefined);
     const [chunk] = this.#inflow.chunks as [Region];
     while (!this.#inflow.ended) {
       if (this.#memory.is('wanted') && this.#handOver()) {
@@ -93,7 +103,8 @@ export class Feed {
   #handOver(): boolean {
     const { note } = this.#inflow;
     if (note.decoder === undefined || this.#arrival?.complete === false) return false;
-    for (const counter of [PIECES_READ, PIECES_HASHED, CHUNKS_MADE, CHUNKS_TAKEN]) this.#memory.set(counter, 0);
+    for (const counter of [PIECES_READ, PIECES_HASHED, CHUNKS_MADE, CHUNKS_TAKEN, CHUNKS_HASHED])
+      this.#memory.set(counter, 0);
     this.#memory.write(note);
     return this.#memory.change('wanted', 'handed');
   }
@@ -114,12 +125,14 @@ export class Feed {
       }
       if (taken < memory.get(CHUNKS_MADE)) {
         const slot = taken % CHUNKS;
+        this.#digest?.next(taken);
         yield chunks[slot]!.bytes.subarray(0, memory.chunkLength(slot));
         memory.set(CHUNKS_TAKEN, ++taken);
         memory.moved(UNPACKER_MOVED);
       } else if (returned) break;
       else memory.wait(ASSISTANT_MOVED, moved);
     }
+    this.#digest?.next(undefined);
     this.#takeBack();
   }
 

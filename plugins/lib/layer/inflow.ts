@@ -5,7 +5,7 @@ import { CorruptData } from '../compression/corrupt.ts';
 import { type Decoder, decoderFor, decoderMemory, stateBytes } from '../compression/decoder.ts';
 import { type Region, regionOf } from '../compression/memory.ts';
 import type { Arrival } from './arrival.ts';
-import { CHUNK, CHUNKS, type FeedMemory, type Note, PIECE, PIECES, STATE } from './feed-memory.ts';
+import { CHUNK, CHUNKS, chunkAt, type FeedMemory, type Note, PIECE, PIECES, STATE } from './feed-memory.ts';
 
 export interface PieceEvents {
   /** A piece will be overwritten. */
@@ -36,7 +36,7 @@ export class Inflow {
     this.#arrival = arrival;
     this.decoder = decoderFor(note.compression, native, note.decoder);
     this.pieces = Array.from({ length: PIECES }, (_, i) => regionOf(native, STATE + i * PIECE, PIECE));
-    this.chunks = Array.from({ length: CHUNKS }, (_, i) => regionOf(native, STATE + PIECES * PIECE + i * CHUNK, CHUNK));
+    this.chunks = Array.from({ length: CHUNKS }, (_, i) => regionOf(native, chunkAt(i), CHUNK));
     this.#offset = note.offset;
     this.#piece = note.piece;
     this.#at = note.at;

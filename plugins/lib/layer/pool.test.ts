@@ -1,15 +1,17 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { Failure } from 'troupe/plugin';
-import { mount } from 'troupe/sys';
-import { rootTest } from '../../../test/helpers/privilege.ts';
+import { mount, unmountAll } from 'troupe/sys';
+import { needing, rootTest } from '../../../test/helpers/privilege.ts';
 import { archive, entry } from '../tar/craft.ts';
 import { inventory } from './inventory.ts';
 import { LayerPool } from './pool.ts';
 import { type Scratch, scratch } from './scratch.ts';
+import { WRITE_AHEAD_ENTRIES } from './sink.ts';
 
 function setUp(t: ExecutionContext, options = { threads: 1, queue: 4 }) {
   const s = scratch(t);
@@ -76,6 +78,28 @@ rootTest('a layer that is unpacked before those below it, and completed', async 
       never,
     ),
   );
+});
+
+needing('loop')('files that are many are on their way to the disk before anybody asks for a sync', async (t) => {
+  const { s, pool, task } = setUp(t);
+  const image = join(s.path, 'image');
+  execFileSync('truncate', ['-s', '64M', image]);
+  execFileSync('mkfs.ext4', ['-q', '-F', '-N', '65536', image]);
+  const at = s.directory('disk');
+  // Nothing else is to write its journal.
+  execFileSync('mount', ['-o', 'loop,commit=3600', image, at]);
+  t.teardown(() => unmountAll(at));
+  const device = basename(execFileSync('findmnt', ['-no', 'SOURCE', at], { encoding: 'utf8' }).trim());
+  const transactions = (): number =>
+    Number(/^(\d+) transactions/.exec(readFileSync(`/proc/fs/jbd2/${device}-8/info`, 'utf8'))![1]);
+  const few = Array.from({ length: 100 }, (_, i) => entry({ name: `few${i}` }));
+  const before = transactions();
+  await pool.apply({ ...task(archive(...few), at), sync: false }, never);
+  t.is(transactions(), before);
+  const many = Array.from({ length: 2 * WRITE_AHEAD_ENTRIES }, (_, i) => entry({ name: `many${i}` }));
+  await pool.apply({ ...task(archive(...many), at), sync: false }, never);
+  await pool.close();
+  t.true(transactions() > before);
 });
 
 test('a task that waits is cancelled without having begun; one that runs, soon', async (t) => {

@@ -1,7 +1,8 @@
 /**
  * The threads that unpack and compare, started when there is work and ended when there has been none for a while. Each plugin that needs them has its own.
  *
- * A thread that nothing waits for assists at the layer that has the most to come (feed.ts); as soon as something waits, it is called back.
+ * Files that are many and small are synced while they are unpacked, by a thread of its own, since it does little but wait; so the sync that makes a layer
+ * durable has only the last of them left. A thread that nothing waits for assists at the layer that has the most to come (feed.ts); as soon as something waits, it is called back.
  */
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type Transferable } from 'node:worker_threads';
@@ -20,6 +21,7 @@ import {
   type DiffTask,
   type Outcome,
   TaskControl,
+  type WriteAheadTask,
 } from './task.ts';
 
 export interface PoolOptions {
@@ -74,6 +76,7 @@ export class LayerPool {
   /** Tasks that have a thread, assistants not counted. */
   #busy = 0;
   #assistants = 0;
+  #writingAhead = false;
   readonly #unpacking = new Set<Unpacking>();
   readonly #spare: FeedMemory[] = [];
   #timer: NodeJS.Timeout | undefined;
@@ -254,12 +257,24 @@ export class LayerPool {
 
   #open(): Threads {
     this.#opened ??= openThreads(new URL('./worker.ts', import.meta.url), {
-      maxThreads: this.#threads,
+      // One more for what mostly waits for the disk.
+      maxThreads: this.#threads + 1,
       idleTimeout: IDLE_MS,
       // A thread that waits in Atomics.wait, as piscina's own do, takes no inflated chunk off its loop.
       atomics: 'disabled',
     });
+    this.#opened.pool.on('message', (task: WriteAheadTask) => this.#writeAhead(task));
     return this.#opened;
+  }
+
+  /** One at a time; what comes meanwhile will be asked for again. */
+  #writeAhead(task: WriteAheadTask): void {
+    if (this.#writingAhead || this.#closed) return;
+    this.#writingAhead = true;
+    const done = (): void => {
+      this.#writingAhead = false;
+    };
+    this.#opened!.pool.run(task, { name: 'writeAhead' }).then(done, done);
   }
 
   async #run<T>(

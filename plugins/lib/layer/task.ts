@@ -74,6 +74,12 @@ export interface AssistTask {
   readonly memory: FeedMemory['buffers'];
 }
 
+/** Also what an `apply` says of itself while it runs: it is time for that. */
+export interface WriteAheadTask {
+  /** A directory of the file system. */
+  readonly path: string;
+}
+
 export interface CompleteTask {
   readonly upper: string;
   /** Topmost first. */

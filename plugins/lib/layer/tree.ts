@@ -149,6 +149,12 @@ export class DirectoryTree {
     return fd;
   }
 
+  /** An entry has made this directory, which was not there before: what is below it needs no look at the disk to find it. */
+  made(parent: Directory, name: ByteString): void {
+    // What layers below have of that name is looked up when it is asked for.
+    if (parent.merged.length === 0) this.#remember(join(parent.path, name), { merged: [], hidden: parent.hidden });
+  }
+
   /** The child of a directory as a directory, which exists; used when an entry made it. */
   child(parent: Directory, name: ByteString): Directory {
     const path = join(parent.path, name);

@@ -1,11 +1,11 @@
 /**
- * The pool's thread: tasks by name, `apply`, `assist`, `complete` and `diff`, each synchronous where it touches the file system. Behind the threads that answer
+ * The pool's thread: tasks by name, `apply`, `assist`, `writeAhead`, `complete` and `diff`, each synchronous where it touches the file system. Behind the threads that answer
  * calls, since it takes all the processor that there is.
  */
 
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
-import { isMainThread } from 'node:worker_threads';
+import { isMainThread, parentPort } from 'node:worker_threads';
 import { Failure, failpoint } from 'troupe/plugin';
 import { setBackground, syncfs, threadPriority, umask, unshareFs } from 'troupe/sys';
 import { compress } from '../compression/compress.ts';
@@ -30,6 +30,7 @@ import {
   type DiffTask,
   type Outcome,
   TaskControl,
+  type WriteAheadTask,
 } from './task.ts';
 
 /** Beyond what the process has. */
@@ -65,6 +66,14 @@ export function assist(task: AssistTask): Promise<Outcome<void>> {
   return outcome(async () => assistFeed(new FeedMemory(task.memory)));
 }
 
+/**
+ * Has the file system of `path` write what it holds. Its errors are of no interest: who promises that a layer is durable syncs it in the end, by a descriptor
+ * from before the writes, which is told of each that was lost (syncfs(2)).
+ */
+export function writeAhead({ path }: WriteAheadTask): Promise<Outcome<void>> {
+  return outcome(() => withDirectories([path], async ([fd]) => syncfs(fd!)));
+}
+
 /** Settles what a detached layer left open; see `completeLayer`. False: it has to be applied anew, with the layers below known. */
 export function complete(task: CompleteTask): Promise<Outcome<boolean>> {
   return outcome(() =>
@@ -94,7 +103,8 @@ async function runApply(task: ApplyTask): Promise<ApplyResult> {
   const layers = layersOf(task.mounts);
   const writable = layers?.upper;
   if (writable === undefined) {
-    return withMounted(task.mounts, task.scratch, (path) => applyTo(task, control, path, undefined));
+    // Nothing of ours may hold on to what is unmounted in the end: nothing is written ahead.
+    return withMounted(task.mounts, task.scratch, (path) => applyTo(task, control, path, undefined, () => {}));
   }
   if (layers!.detached === true) return applyDetached(task, control, writable);
   return applyTo(task, control, writable, task.mounts[0]!.type === 'overlay' ? layers!.lower : undefined);
@@ -131,6 +141,7 @@ function applyTo(
   control: TaskControl,
   path: string,
   lower: readonly string[] | undefined,
+  writeAhead = () => parentPort?.postMessage({ path } satisfies WriteAheadTask),
 ): Promise<ApplyResult> {
   return withDirectories([path, ...(lower ?? [])], async ([root, ...below]) => {
     const [algorithm] = task.digest.split(':') as [string];
@@ -148,6 +159,7 @@ function applyTo(
       progress: (bytes: number) => {
         control.bytes = bytes;
       },
+      writeAhead,
       ...(task.limits === undefined ? {} : { limits: task.limits }),
       ...(task.maxBytes === undefined ? {} : { maxBytes: task.maxBytes }),
     };

@@ -1,6 +1,6 @@
 /** How much a snapshot holds, as containerd counts it: every inode once, its allocated blocks of 512 bytes, the root directory included. */
-import { constants, readdirSync } from 'node:fs';
-import { AT_FDCWD, type FileStatus, fdPath, fstatat, isErrno, openat, tryFstatat, withFd } from 'troupe/sys';
+import { constants } from 'node:fs';
+import { AT_FDCWD, type FileStatus, fstatat, isErrno, openat, readNames, tryFstatat, withFd } from 'troupe/sys';
 import { DeepPath } from './deep-path.ts';
 
 export interface Measure {
@@ -36,7 +36,7 @@ export function measure(root: string): Measure {
     const here = place;
     try {
       withFd(here.open(), (directory) => {
-        for (const name of readdirSync(fdPath(directory), { encoding: 'buffer' })) {
+        for (const name of readNames(directory)) {
           const status = tryFstatat(directory, name);
           if (status === undefined || status.dev !== top.dev) continue;
           count(status);
