@@ -7,9 +7,8 @@ import { ImageExportStream, ImageImportStream } from '../../proto/gen/containerd
 import { ImageStore } from '../../proto/gen/containerd/types/transfer/image_store.ts';
 import { OCIRegistry } from '../../proto/gen/containerd/types/transfer/registry.ts';
 import { Data, WindowUpdate } from '../../proto/gen/containerd/types/transfer/stream.ts';
-import type { Any } from '../../proto/gen/google/protobuf/any.ts';
+import { Any } from '../../proto/gen/google/protobuf/any.ts';
 import type { DeepPartial, MessageFns } from '../../proto/message.ts';
-import { release } from '../../proto/owned.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
 import { namespace } from '../unpack/work.ts';
 
@@ -40,31 +39,30 @@ export async function importByTransfer(address: string, archive: string): Promis
   const done = new AbortController();
   try {
     const credit = new Credit();
-    async function* messages(): AsyncGenerator<Any> {
-      yield pack(StreamInit, { id: 'archive' });
+    async function* messages(): AsyncGenerator<Uint8Array> {
+      yield Any.encode(pack(StreamInit, { id: 'archive' })).finish();
       const file = await open(archive);
-      // Encoding copies: one buffer is enough, and what is encoded is let go of when it has been sent on. The client is not what is measured.
-      const buffer = Buffer.allocUnsafeSlow(piece);
+      // Files are read into messages, in as many as the credit can have on their way and one: the client is not what is measured, and has the daemon's processors.
+      const buffers = Array.from({ length: 4 }, () => new DataMessage(piece));
       try {
-        for (;;) {
-          const { bytesRead } = await file.read(buffer, 0, piece, null);
+        for (let turn = 0; ; turn = (turn + 1) % buffers.length) {
+          const message = buffers[turn]!;
+          const { bytesRead } = await file.read(message.data, 0, piece, null);
           if (bytesRead === 0) return;
           await credit.take(bytesRead);
-          const message = pack(Data, { data: buffer.subarray(0, bytesRead) });
-          yield message;
-          release(message.value);
+          yield message.encoded(bytesRead);
         }
       } finally {
         await file.close();
       }
     }
-    const replies = typedClient(client, StreamingDefinition)
-      .stream(messages(), { signal: done.signal })
+    const replies = client
+      .duplex(`${StreamingDefinition.fullName}/Stream`, messages(), { signal: done.signal })
       [Symbol.asyncIterator]();
     await replies.next();
     void (async () => {
       for (let next = await replies.next(); next.done !== true; next = await replies.next())
-        credit.give(WindowUpdate.decode(next.value.value).update);
+        credit.give(WindowUpdate.decode(Any.decode(next.value).value).update);
     })().catch(() => {});
     await typedClient(client, TransferDefinition).transfer({
       source: pack(ImageImportStream, { stream: 'archive' }),
@@ -121,6 +119,28 @@ export async function exportByTransfer(address: string, name: string): Promise<n
   } finally {
     done.abort();
     client.close();
+  }
+}
+
+/** An Any that holds a Data, as protobuf has it, with room for the bytes. */
+class DataMessage {
+  readonly #head: number;
+  readonly #room: number;
+  readonly #bytes: Buffer;
+  readonly data: Buffer;
+
+  constructor(room: number) {
+    const none = Any.encode(pack(Data, { data: new Uint8Array(room) })).finish();
+    this.#head = none.length - room;
+    this.#room = room;
+    this.#bytes = Buffer.from(none);
+    this.data = this.#bytes.subarray(this.#head);
+  }
+
+  /** With the first `length` bytes of `data`; the lengths of what is around them are numbers of one width only for a full message. */
+  encoded(length: number): Uint8Array {
+    if (length === this.#room) return this.#bytes;
+    return Any.encode(pack(Data, { data: this.data.subarray(0, length) })).finish();
   }
 }
 

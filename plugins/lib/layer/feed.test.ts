@@ -150,7 +150,7 @@ for (const format of ['gzip', 'zstd'] as const) {
     const { memory, feed } = setUp(t, format);
     const { end } = await assistant(t, memory);
     const iterator = feed.chunks();
-    let chunk = Buffer.alloc(0);
+    let chunk: Buffer = Buffer.alloc(0);
     while (!memory.is('handed')) chunk = iterator.next().value ?? chunk;
     // Its ring is full soon, and it waits.
     await end();
