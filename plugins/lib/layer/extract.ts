@@ -34,7 +34,7 @@ import { copyUp } from './copyup.ts';
 import { entryProblem, wantedAttributes } from './entry.ts';
 import { entryFailure, invalidEntry } from './failure.ts';
 import { isWhiteout, type LowerLayers } from './lower.ts';
-import { type ByteString, cleanComponents, join, quote, toByteString, toPath } from './name.ts';
+import { type ByteString, cleanComponents, join, lastComponent, quote, toByteString, toPath } from './name.ts';
 import { OpenFile } from './open-file.ts';
 import { OwnPaths } from './own.ts';
 import { removeTree } from './remove.ts';
@@ -133,7 +133,11 @@ export class Extractor implements TarEvents {
     if (header.type === 'global') return;
     const name = toByteString(header.name);
     try {
-      this.#place(header, cleanComponents(name));
+      const [parent, last] = lastComponent(name);
+      const directory = this.#tree.known(parent);
+      // Most entries stand behind another of the same directory: its path need not be taken apart again.
+      if (directory !== undefined && last !== '') this.#put(header, directory, last);
+      else this.#place(header, cleanComponents(name));
     } catch (error) {
       throw entryFailure(this.#subject, name, error);
     }
@@ -209,6 +213,10 @@ export class Extractor implements TarEvents {
       this.#whiteouts.hide(directory, hidden);
       return;
     }
+    this.#put(header, directory, name);
+  }
+
+  #put(header: TarHeader, directory: Directory, name: ByteString): void {
     const path = join(directory.path, name);
     const problem = entryProblem(header);
     if (problem !== undefined) throw this.#invalid(header, problem);

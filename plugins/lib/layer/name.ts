@@ -35,6 +35,18 @@ export function cleanComponents(name: ByteString): ByteString[] {
   return components;
 }
 
+/**
+ * A name cut in front of its last component, for a name that is clean where it is cut; the rest is good as it stands if it is known. The last component is ''
+ * where there is more to look at: it begins with a dot, as whiteouts do, or there is none.
+ */
+export function lastComponent(name: ByteString): readonly [parent: ByteString, last: ByteString] {
+  const from = name.startsWith('./') ? 2 : 0;
+  const to = name.endsWith('/') ? name.length - 1 : name.length;
+  const slash = name.lastIndexOf('/', to - 1);
+  if (slash <= from || name[slash + 1] === '.') return ['', ''];
+  return [name.slice(from, slash), name.slice(slash + 1, to)];
+}
+
 export function join(directory: ByteString, name: ByteString): ByteString {
   return directory === '' ? name : `${directory}/${name}`;
 }

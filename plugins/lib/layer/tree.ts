@@ -121,6 +121,11 @@ export class DirectoryTree {
     return place.directory;
   }
 
+  /** What `resolve` would answer for the components of `path`, which stands for none but those; undefined when it would have to look. */
+  known(path: ByteString): Directory | undefined {
+    return this.#aliases.get(path);
+  }
+
   /** A link target's parents: not cleaned, so that `..` goes up from where a link has led. Makes nothing that no layer has. */
   resolveTarget(components: readonly ByteString[]): Directory | undefined {
     this.#links = 0;
