@@ -154,9 +154,9 @@ export class DirectoryTree {
     return fd;
   }
 
-  /** An entry has made this directory, which was not there before: what is below it needs no look at the disk to find it. */
+  /** An entry has made this directory, which was not there before: to find it again needs no look at the disk. */
   made(parent: Directory, name: ByteString): void {
-    // What layers below have of that name is looked up when it is asked for.
+    // Where layers below may have it too, that is looked up when something is to be put into it.
     if (parent.merged.length === 0) this.#remember(join(parent.path, name), { merged: [], hidden: parent.hidden });
   }
 
