@@ -298,14 +298,13 @@ dockerTest.serial('tasks, events and containers are reloaded while containers ru
   const waits = names.map((name) => dockerd.must('wait', name));
   let done = false;
   const coming = (async () => {
-    const codes: (number | null)[] = [];
+    const said: string[] = [];
     for (let code = 1; code <= 4; code++) {
-      codes.push(
-        (await dockerd.docker(['run', '--rm', '--network', 'none', 'box:1', 'sh', '-c', `exit ${code}`])).code,
-      );
+      const ran = await dockerd.docker(['run', '--rm', '--network', 'none', 'box:1', 'sh', '-c', `exit ${code}`]);
+      said.push(`${ran.code} ${ran.stderr}`.trim());
     }
     done = true;
-    return codes;
+    return said;
   })();
   for (let round = 0; !done || round < names.length; round++) {
     for (const id of ids) {
@@ -314,7 +313,7 @@ dockerTest.serial('tasks, events and containers are reloaded while containers ru
     }
     if (round < names.length) t.is(await dockerd.must('stop', names[round]!), names[round]!);
   }
-  t.deepEqual(await coming, [1, 2, 3, 4]);
+  t.deepEqual(await coming, ['1', '2', '3', '4']);
   t.deepEqual(await Promise.all(waits), ['10', '11', '12']);
   t.is(await dockerd.must('ps', '-q'), '');
   await dockerd.clear();
