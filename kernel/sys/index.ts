@@ -6,7 +6,7 @@
  *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
  *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel    loading.ts   who may be ended when
- *   names.ts     getdents64
+ *   inodes.ts    getdents64, statx
  */
 import { isMainThread } from 'node:worker_threads';
 import { prepareSystemCalls } from './libc.ts';
@@ -21,7 +21,7 @@ export * from './mount.ts';
 export { awaitLoads, shareLoads, loadsEnded } from './loading.ts';
 export * from './mount-options.ts';
 export { type MountInfo, mountinfo, parseMountinfo } from './mountinfo.ts';
-export { readNames } from './names.ts';
+export { eachInode, type Inode } from './inodes.ts';
 export { type InheritedFd, listenFds, sdNotify } from './notify.ts';
 export * from './process.ts';
 export { isListening, type PeerCredentials, peerCredentials, socketFd, unixPathLimit } from './socket.ts';
