@@ -84,7 +84,6 @@ export class Unpack {
       // Whoever else unpacks the same layers waits here, and then finds the snapshot. Layers wait only for those below them, so nobody waits in a circle.
       const lock = `unpack:${scope.namespace}/${snapshotter}/${step.chainId}`;
       await ctx.exclusive(lock, () => this.#unpack(step, blob, signal), signal);
-      step.done.resolve();
     } catch (error) {
       step.done.reject(error);
       throw error;
@@ -97,6 +96,7 @@ export class Unpack {
     if (await this.#isThere(step, signal)) {
       await blob.there;
       await waitFor(step.below, signal);
+      step.done.resolve();
       return;
     }
     if (!(await this.#early(step, blob, signal))) {
@@ -104,6 +104,7 @@ export class Unpack {
       await waitFor(step.below, signal);
       await this.#made(step, step.parent, (mounts) => this.#apply(step, mounts, signal), signal);
     }
+    step.done.resolve();
     scope.progress.update('extracted', layer, layer.size);
     await scope.content.label(layer.digest, { [UNCOMPRESSED]: step.diffId }, signal);
   }
@@ -144,19 +145,22 @@ export class Unpack {
       if (signal.aborted) await this.#remove(key);
       throw error;
     }
+    let committed = false;
     try {
       const ahead = parent !== step.parent;
       const unpacked = await unpack(ahead ? mounts.map(withoutLower) : mounts);
       if (unpacked !== 'made') return unpacked;
       await waitFor(step.below, signal);
-      await this.#commit(step, key, ahead ? step.parent : '', signal);
+      committed = await this.#commit(step, key, ahead ? step.parent : '', signal);
+      // The layer above waits for this, and for nothing that is still to be said of this one.
+      step.done.resolve();
       return 'made';
     } finally {
-      await this.#remove(key);
+      if (!committed) await this.#remove(key);
     }
   }
 
-  /** Harmless for what is not there, or is committed: then its key is free already. */
+  /** Harmless for what is not there, or is committed without our having heard of it: then its key is free already. */
   async #remove(key: string): Promise<void> {
     const { scope, snapshotter } = this.#parts;
     await scope.clients.snapshots
@@ -197,7 +201,8 @@ export class Unpack {
     return 'made';
   }
 
-  async #commit({ chainId }: Step, key: string, parent: string, signal: AbortSignal): Promise<void> {
+  /** @returns false when somebody else has made the same: then `key` is left over */
+  async #commit({ chainId }: Step, key: string, parent: string, signal: AbortSignal): Promise<boolean> {
     const { scope, snapshotter } = this.#parts;
     const { namespace, lease, trace, clients } = scope;
     const labels = { [SNAPSHOT_REF]: chainId };
@@ -206,9 +211,11 @@ export class Unpack {
         { snapshotter, name: chainId, key, parent, labels },
         { namespace, lease, trace, signal },
       );
+      return true;
     } catch (error) {
       if (!Failure.is(error, 'AlreadyExists')) throw error;
       await this.#keep(chainId, signal);
+      return false;
     }
   }
 
