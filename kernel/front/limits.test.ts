@@ -108,8 +108,8 @@ test.serial('five thousand Waits stay open, and calls go on beside them', async 
   t.is(rig.server.streams, 5000);
   rig.release();
   await until(() => rig.server.streams === 0, 'all have ended');
-  t.is(peer.outcome(1), 'status 0');
-  t.is(peer.outcome(9999), 'status 0');
+  t.is(await peer.ends(1), 'status 0');
+  t.is(await peer.ends(9999), 'status 0');
   peer.socket.destroy();
   await clean(t, rig);
 });
