@@ -1,6 +1,7 @@
 /** What the machine can do at most, each step alone: the same bytes inflated, hashed, untarred by the tools that people would use, on the same kind of disk. */
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type BenchImage, digestOfFile } from '../images.ts';
 import { makeDisk, warmMemory } from '../disk.ts';
@@ -51,8 +52,33 @@ export async function measureLimits(image: BenchImage, megabytes: number): Promi
       await run('sync', ['-f', dir]);
     });
   }
+  for (const [packing, inflate] of [
+    ['gzip', 'igzip -dc'],
+    ['zstd', 'zstd -qdc'],
+  ] as const) {
+    if (!['openssl', inflate.split(' ')[0]!].every(installed)) continue;
+    await onDisk(`${inflate} | openssl sha256 and tar -x, a layer on each processor, then sync`, async (dir) => {
+      await onEachProcessor(image, (i) => shell(hashedAndUnpacked(inflate, packed(i, packing), inner(dir, i))));
+      await run('sync', ['-f', dir]);
+    });
+  }
   await onDisk('disk: the raw bytes written and synced', async (dir) => copySynced(image, join(dir, 'raw')));
   return limits;
+}
+
+/** What a pull does beside bringing and storing the blob, by programs that people have. The third descriptor takes the bytes past tar. */
+function hashedAndUnpacked(inflate: string, packed: string, dir: string): string {
+  const unpack = `${inflate} '${packed}' | tee /dev/fd/3 | tar -C '${dir}' -xf -`;
+  return `{ ${unpack}; } 3>&1 >/dev/null | openssl dgst -sha256 >/dev/null`;
+}
+
+/** The largest layer first: what is left for the end should be short. */
+async function onEachProcessor(image: BenchImage, work: (index: number) => Promise<void>): Promise<void> {
+  const left = [...image.layers.keys()].sort((a, b) => image.layers[b]!.rawSize - image.layers[a]!.rawSize);
+  const worker = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) await work(next);
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
 }
 
 function inner(dir: string, index: number): string {
