@@ -1,5 +1,5 @@
 /**
- * Unary gRPC calls over one HTTP/2 connection with next to no work: fields that were sent before are sent as numbers, and requests of one tick are one write. The load
+ * gRPC calls over one HTTP/2 connection with next to no work: fields that were sent before are sent as numbers, and requests of one tick are one write. The load
  * runs on the cores of the daemon that it measures, so a client like the others would be half of the figure.
  */
 import { connect, type Socket } from 'node:net';
@@ -19,6 +19,7 @@ import {
   writeHead,
 } from '../kernel/front/http2/frames.ts';
 import { HpackDecoder } from '../kernel/front/http2/hpack.ts';
+import { RawStream } from './raw-stream.ts';
 
 export interface RawCall {
   /** `package.Service/Method` */
@@ -54,13 +55,16 @@ export class RawClient {
   readonly #socket: Socket;
   readonly #decoder = new HpackDecoder();
   readonly #calls = new Map<number, Running>();
+  readonly #streams = new Map<number, RawStream>();
   /** Fields that the peer knows by now, by how many it knew before. */
   readonly #taught = new Map<string, number>();
   #next = 1;
   /** What the peer takes on the whole connection. */
   #window = defaultWindow;
+  /** What it takes on a stream that is new. */
+  readonly #settled = Promise.withResolvers<number>();
   #taken = 0;
-  #out: Buffer[] = [];
+  #out: Uint8Array[] = [];
   readonly #waiting: { readonly id: number; readonly call: RawCall }[] = [];
 
   static async connect(address: string): Promise<RawClient> {
@@ -87,6 +91,7 @@ export class RawClient {
         running.said ||= failed;
         this.#end(id);
       }
+      for (const id of this.#streams.keys()) this.#endStream(id, failed);
     });
     this.#write(preface);
     this.#write(settingsFrame([[setting.initialWindowSize, streamWindow]]));
@@ -108,6 +113,26 @@ export class RawClient {
     });
   }
 
+  /** A call that lasts until one of both ends it; it ends with the connection. */
+  async open(method: string, namespace: string): Promise<RawStream> {
+    const window = await this.#settled.promise;
+    const id = this.#next;
+    this.#next += 2;
+    const client = this;
+    const stream = new RawStream(id, window, {
+      write: (bytes) => this.#write(bytes),
+      get window() {
+        return client.#window;
+      },
+      set window(bytes) {
+        client.#window = bytes;
+      },
+    });
+    this.#streams.set(id, stream);
+    this.#write(this.#headers(id, method, namespace));
+    return stream;
+  }
+
   close(): void {
     this.#socket.destroy();
   }
@@ -122,7 +147,7 @@ export class RawClient {
     }
   }
 
-  #request(id: number, { method, namespace, request }: RawCall): Buffer {
+  #headers(id: number, method: string, namespace: string): Buffer {
     const block = Buffer.concat(
       [
         [':method', 'POST'] as const,
@@ -134,10 +159,14 @@ export class RawClient {
         ['containerd-namespace', namespace] as const,
       ].map(([name, value]) => this.#field(name, value)),
     );
+    return Buffer.concat([head(block.length, frameType.headers, frameFlag.endHeaders, id), block]);
+  }
+
+  #request(id: number, { method, namespace, request }: RawCall): Buffer {
     const message = Buffer.alloc(5 + request.length);
     message.writeUInt32BE(request.length, 1);
     message.set(request, 5);
-    const frames = [head(block.length, frameType.headers, frameFlag.endHeaders, id), block];
+    const frames = [this.#headers(id, method, namespace)];
     for (let at = 0; at < message.length; at += defaultFrameSize) {
       const part = message.subarray(at, at + defaultFrameSize);
       const last = at + part.length === message.length;
@@ -156,12 +185,15 @@ export class RawClient {
     return Buffer.concat([Buffer.from([teach ? 0x40 : 0]), stringOf(name), stringOf(value)]);
   }
 
-  #write(bytes: Buffer): void {
+  #write(bytes: Uint8Array): void {
     if (this.#out.push(bytes) > 1) return;
     setImmediate(() => {
       const out = this.#out;
       this.#out = [];
-      if (!this.#socket.destroyed) this.#socket.write(out.length === 1 ? out[0]! : Buffer.concat(out));
+      if (this.#socket.destroyed) return;
+      if (this.#streams.size === 0) this.#socket.write(out.length === 1 ? out[0]! : Buffer.concat(out));
+      // What is large is not copied.
+      else for (const each of out) this.#socket.write(each);
     });
   }
 
@@ -173,41 +205,63 @@ export class RawClient {
           this.#write(windowUpdateFrame(0, this.#taken));
           this.#taken = 0;
         }
+        this.#streams.get(streamId)?.data(payload);
         if ((flags & frameFlag.endStream) !== 0) this.#end(streamId);
         return;
       case frameType.headers: {
         const running = this.#calls.get(streamId);
+        let said = 'the call ended';
         for (const { name, value } of this.#decoder.decode(payload, limits).fields) {
+          if (name === 'grpc-message') said = value;
           if (running === undefined) continue;
           if (name === 'grpc-status') running.status = value;
           else if (name === 'grpc-message') running.said = value;
         }
-        if ((flags & frameFlag.endStream) !== 0) this.#end(streamId);
+        if ((flags & frameFlag.endStream) !== 0) this.#end(streamId, said);
         return;
       }
       case frameType.rstStream:
         this.#end(streamId);
         return;
       case frameType.settings:
-        if ((flags & frameFlag.ack) === 0) this.#write(settingsAck);
+        if ((flags & frameFlag.ack) !== 0) return;
+        this.#write(settingsAck);
+        this.#settled.resolve(initialWindow(payload));
         return;
       case frameType.ping:
         if ((flags & frameFlag.ack) === 0) this.#write(pingFrame(Buffer.from(payload), true));
         return;
       case frameType.windowUpdate:
-        if (streamId !== 0) return;
+        if (streamId !== 0) {
+          this.#streams.get(streamId)?.widen(payload.readUInt32BE(0));
+          return;
+        }
         this.#window += payload.readUInt32BE(0);
+        for (const stream of this.#streams.values()) stream.turn();
         this.#send();
     }
   }
 
-  #end(streamId: number): void {
+  #endStream(streamId: number, said: string): void {
+    this.#streams.get(streamId)?.end(said);
+    this.#streams.delete(streamId);
+  }
+
+  #end(streamId: number, said = 'the call ended'): void {
+    this.#endStream(streamId, said);
     const running = this.#calls.get(streamId);
     if (running === undefined) return;
     this.#calls.delete(streamId);
-    const { status, said, began } = running;
-    running.resolve({ status, said, ms: performance.now() - began });
+    running.resolve({ status: running.status, said: running.said, ms: performance.now() - running.began });
   }
+}
+
+/** Of a SETTINGS frame's payload: pairs of 16 and 32 bits (RFC 9113, 6.5.1). */
+function initialWindow(payload: Buffer): number {
+  let window = defaultWindow;
+  for (let at = 0; at < payload.length; at += 6)
+    if (payload.readUInt16BE(at) === setting.initialWindowSize) window = payload.readUInt32BE(at + 2);
+  return window;
 }
 
 function head(length: number, type: number, flags: number, streamId: number): Buffer {

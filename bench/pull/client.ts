@@ -1,5 +1,5 @@
 /** Transfer as our own client drives it: ends in Anys, archives through streams. */
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readvSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TransferDefinition } from '../../proto/gen/containerd/services/transfer/v1/transfer.ts';
 import { StreamInit, StreamingDefinition } from '../../proto/gen/containerd/services/streaming/v1/streaming.ts';
@@ -10,12 +10,14 @@ import { Data, WindowUpdate } from '../../proto/gen/containerd/types/transfer/st
 import { Any } from '../../proto/gen/google/protobuf/any.ts';
 import type { DeepPartial, MessageFns } from '../../proto/message.ts';
 import { GrpcClient, typedClient } from '../../kernel/front/client.ts';
+import { RawClient } from '../raw-client.ts';
+import { FramedMessage, type RawStream } from '../raw-stream.ts';
 import { namespace } from '../unpack/work.ts';
 
 const platform = { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' };
 const unpacks = [{ platform, snapshotter: 'overlayfs' }];
-/** Bytes of a piece of an archive. */
-const piece = 1 << 20;
+/** Bytes of a piece of an archive: with what is around them they take half of the window that the daemon gives a stream. */
+const piece = (512 << 10) - 4096;
 
 function pack<T>(codec: MessageFns<T, string>, message: DeepPartial<T>): Any {
   return { typeUrl: codec.$type, value: codec.encode(codec.fromPartial(message)).finish() };
@@ -36,35 +38,14 @@ export async function pullByTransfer(address: string, reference: string): Promis
 
 export async function importByTransfer(address: string, archive: string): Promise<void> {
   const client = new GrpcClient(address, { namespace });
-  const done = new AbortController();
+  const connection = await RawClient.connect(address);
   try {
-    const credit = new Credit();
-    async function* messages(): AsyncGenerator<Uint8Array> {
-      yield Any.encode(pack(StreamInit, { id: 'archive' })).finish();
-      const file = await open(archive);
-      // The file is read into messages: the client is not what is measured, and has the daemon's processors. One is used again when later ones have been paid for, so of the
-      // 2 MiB of credit that the daemon gives none is on its way any more. With more credit it would be, and the import would fail for a wrong digest.
-      const buffers = Array.from({ length: 4 }, () => new DataMessage(piece));
-      try {
-        for (let turn = 0; ; turn = (turn + 1) % buffers.length) {
-          const message = buffers[turn]!;
-          const { bytesRead } = await file.read(message.data, 0, piece, null);
-          if (bytesRead === 0) return;
-          await credit.take(bytesRead);
-          yield message.encoded(bytesRead);
-        }
-      } finally {
-        await file.close();
-      }
-    }
-    const replies = client
-      .duplex(`${StreamingDefinition.fullName}/Stream`, messages(), { signal: done.signal })
-      [Symbol.asyncIterator]();
-    await replies.next();
-    void (async () => {
-      for (let next = await replies.next(); next.done !== true; next = await replies.next())
-        credit.give(WindowUpdate.decode(Any.decode(next.value).value).update);
-    })().catch(() => {});
+    const stream = await connection.open(`${StreamingDefinition.fullName}/Stream`, namespace);
+    await stream.send(new FramedMessage(Any.encode(pack(StreamInit, { id: 'archive' })).finish()));
+    await stream.receive();
+    const sent = sendArchive(stream, archive);
+    // It is heard of when the transfer has failed, or has no need of the rest.
+    sent.catch(() => {});
     await typedClient(client, TransferDefinition).transfer({
       source: pack(ImageImportStream, { stream: 'archive' }),
       destination: pack(ImageStore, {
@@ -73,8 +54,9 @@ export async function importByTransfer(address: string, archive: string): Promis
       }),
       options: undefined,
     });
+    await sent;
   } finally {
-    done.abort();
+    connection.close();
     client.close();
   }
 }
@@ -123,26 +105,34 @@ export async function exportByTransfer(address: string, name: string): Promise<n
   }
 }
 
-/** An Any that holds a Data, as protobuf has it, with room for the bytes. */
-class DataMessage {
-  readonly #head: number;
-  readonly #room: number;
-  readonly #bytes: Buffer;
-  readonly data: Buffer;
-
-  constructor(room: number) {
-    const none = Any.encode(pack(Data, { data: new Uint8Array(room) })).finish();
-    this.#head = none.length - room;
-    this.#room = room;
-    this.#bytes = Buffer.from(none);
-    this.data = this.#bytes.subarray(this.#head);
+async function sendArchive(stream: RawStream, archive: string): Promise<void> {
+  const credit = new Credit();
+  void (async () => {
+    for (;;) credit.give(WindowUpdate.decode(Any.decode(await stream.receive()).value).update);
+  })().catch(() => {});
+  const fd = openSync(archive, 'r');
+  try {
+    const { size } = fstatSync(fd);
+    // One is used again when later ones have been paid for, so of the 2 MiB of credit that the daemon gives none is on its way any more. With more credit it
+    // would be, and the import would fail for a wrong digest.
+    const messages = Array.from({ length: 4 }, () => dataMessage(piece));
+    for (let at = 0, turn = 0; at < size; at += piece, turn = (turn + 1) % messages.length) {
+      const length = Math.min(piece, size - at);
+      const message = length === piece ? messages[turn]! : dataMessage(length);
+      await credit.take(length);
+      if (readvSync(fd, message.room) !== length) throw new Error(`${archive} has become shorter`);
+      await stream.send(message);
+    }
+    stream.finish();
+  } finally {
+    closeSync(fd);
   }
+}
 
-  /** With the first `length` bytes of `data`; the lengths of what is around them are numbers of one width only for a full message. */
-  encoded(length: number): Uint8Array {
-    if (length === this.#room) return this.#bytes;
-    return Any.encode(pack(Data, { data: this.data.subarray(0, length) })).finish();
-  }
+/** An Any that holds a Data with room for so many bytes. */
+function dataMessage(room: number): FramedMessage {
+  const encoded = Any.encode(pack(Data, { data: new Uint8Array(room) })).finish();
+  return new FramedMessage(encoded.subarray(0, encoded.length - room), room);
 }
 
 class Credit {
