@@ -30,6 +30,7 @@ export class RawStream {
   /** One message at a time. Its memory is the socket's until the peer has shown that it has it. @throws Error when the call has ended */
   async send(message: FramedMessage): Promise<void> {
     await this.#until(() => Math.min(this.#window, this.#wire.window) >= message.bytes);
+    if (this.#ended !== undefined) throw this.#ended;
     this.#window -= message.bytes;
     this.#wire.window -= message.bytes;
     this.#wire.write(message.frames(this.id));

@@ -109,7 +109,8 @@ async function sendArchive(stream: RawStream, archive: string): Promise<void> {
   const credit = new Credit();
   void (async () => {
     for (;;) credit.give(WindowUpdate.decode(Any.decode(await stream.receive()).value).update);
-  })().catch(() => {});
+    // The call has ended: sending says so.
+  })().catch(() => credit.give(Number.POSITIVE_INFINITY));
   const fd = openSync(archive, 'r');
   try {
     const { size } = fstatSync(fd);
