@@ -60,7 +60,7 @@ export class RawClient {
   readonly #taught = new Map<string, number>();
   #next = 1;
   /** What the peer takes on the whole connection. */
-  #window = defaultWindow;
+  readonly #peer = { window: defaultWindow };
   /** What it takes on a stream that is new. */
   readonly #settled = Promise.withResolvers<number>();
   #taken = 0;
@@ -79,6 +79,8 @@ export class RawClient {
   private constructor(socket: Socket) {
     this.#socket = socket;
     const reader = new FrameReader({ greeted: () => undefined, frame: (...frame) => this.#frame(...frame) });
+    // Heard of by who opens a stream.
+    this.#settled.promise.catch(() => {});
     // It reads what clients send, which begins with the preface.
     reader.push(preface);
     let failed = 'the connection was closed';
@@ -92,6 +94,7 @@ export class RawClient {
         this.#end(id);
       }
       for (const id of this.#streams.keys()) this.#endStream(id, failed);
+      this.#settled.reject(new Error(failed));
     });
     this.#write(preface);
     this.#write(settingsFrame([[setting.initialWindowSize, streamWindow]]));
@@ -118,16 +121,7 @@ export class RawClient {
     const window = await this.#settled.promise;
     const id = this.#next;
     this.#next += 2;
-    const client = this;
-    const stream = new RawStream(id, window, {
-      write: (bytes) => this.#write(bytes),
-      get window() {
-        return client.#window;
-      },
-      set window(bytes) {
-        client.#window = bytes;
-      },
-    });
+    const stream = new RawStream(id, window, { write: (bytes) => this.#write(bytes), peer: this.#peer });
     this.#streams.set(id, stream);
     this.#write(this.#headers(id, method, namespace));
     return stream;
@@ -140,8 +134,8 @@ export class RawClient {
   #send(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       const bytes = 5 + next.call.request.length;
-      if (bytes > this.#window) return;
-      this.#window -= bytes;
+      if (bytes > this.#peer.window) return;
+      this.#peer.window -= bytes;
       this.#waiting.shift();
       this.#write(this.#request(next.id, next.call));
     }
@@ -236,7 +230,7 @@ export class RawClient {
           this.#streams.get(streamId)?.widen(payload.readUInt32BE(0));
           return;
         }
-        this.#window += payload.readUInt32BE(0);
+        this.#peer.window += payload.readUInt32BE(0);
         for (const stream of this.#streams.values()) stream.turn();
         this.#send();
     }

@@ -7,8 +7,8 @@ import { MessageReader, prefixBytes } from '../kernel/front/message-reader.ts';
 
 export interface StreamWire {
   write(bytes: Uint8Array): void;
-  /** What the peer takes on the whole connection. */
-  window: number;
+  /** What it takes on the whole connection, of which each stream takes its part. */
+  readonly peer: { window: number };
 }
 
 const largestReply = 1 << 20;
@@ -29,10 +29,10 @@ export class RawStream {
 
   /** One message at a time. Its memory is the socket's until the peer has shown that it has it. @throws Error when the call has ended */
   async send(message: FramedMessage): Promise<void> {
-    await this.#until(() => Math.min(this.#window, this.#wire.window) >= message.bytes);
+    await this.#until(() => Math.min(this.#window, this.#wire.peer.window) >= message.bytes);
     if (this.#ended !== undefined) throw this.#ended;
     this.#window -= message.bytes;
-    this.#wire.window -= message.bytes;
+    this.#wire.peer.window -= message.bytes;
     this.#wire.write(message.frames(this.id));
   }
 
@@ -99,7 +99,7 @@ export class FramedMessage {
     const frames = Math.ceil(this.bytes / defaultFrameSize);
     this.#memory = Buffer.alloc(frames * frameHeadBytes + this.bytes);
     const before = Buffer.alloc(prefixBytes + head.length);
-    if (before.length + frameHeadBytes > defaultFrameSize) throw new RangeError('the head of a message fills a frame');
+    if (before.length > defaultFrameSize) throw new RangeError('the head of a message fills a frame');
     before.writeUInt32BE(length, 1);
     before.set(head, prefixBytes);
     before.copy(this.#memory, frameHeadBytes);

@@ -6,7 +6,7 @@
  *   libc.ts      the door to koffi     at.ts       openat2 … utimensat              socket.ts, listen.ts, notify.ts
  *   stat.ts      statx                 xattr.ts    extended attributes              process.ts, thread.ts
  *   sync.ts      syncfs, fsync         extent.ts   holes, copies inside the kernel    loading.ts   who may be ended when
- *   inodes.ts    getdents64, statx
+ *   inodes.ts    getdents64, statx     statx.ts    what lies where in its answer
  */
 import { isMainThread } from 'node:worker_threads';
 import { prepareSystemCalls } from './libc.ts';

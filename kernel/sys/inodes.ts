@@ -1,27 +1,18 @@
 import { constants } from 'node:fs';
 import { AT_SYMLINK_NOFOLLOW } from './at.ts';
 import { errnos, SysError } from './errno.ts';
-import { type CString, check, declare, declareSyscall, lastErrno } from './libc.ts';
-import { makedev } from './stat.ts';
+import { check, declareSyscall, lastErrno } from './libc.ts';
+import { STATX_TYPE_NLINK_INO_BLOCKS, StatxAnswer, statxC } from './statx.ts';
 
 const getdents64C = declareSyscall<(fd: number, buffer: Uint8Array, size: number) => number>({ x64: 217, arm64: 61 }, [
   'int',
   'void *',
   'size_t',
 ]);
-const statxC = declare<(dirfd: number, path: CString, flags: number, mask: number, buffer: Uint8Array) => number>(
-  'statx',
-  'int',
-  ['int', 'const void *', 'int', 'uint', 'void *'],
-);
-
-/** STATX_TYPE, STATX_NLINK, STATX_INO, STATX_BLOCKS */
-const WANTED = 0x1 | 0x4 | 0x100 | 0x400;
 
 /** Of the thread: what the two calls say lies here until the next. */
 const entries = Buffer.alloc(64 << 10);
-const status = new DataView(new ArrayBuffer(256));
-const statusBytes = new Uint8Array(status.buffer);
+const status = new StatxAnswer();
 
 const DOT = 0x2e;
 
@@ -36,7 +27,7 @@ class Inode {
     this.#end = end;
     // With its NUL, where it lies.
     const name = entries.subarray(start, end + 1);
-    if (statxC()(fd, name, AT_SYMLINK_NOFOLLOW, WANTED, statusBytes) === 0) return true;
+    if (statxC()(fd, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE_NLINK_INO_BLOCKS, status.bytes) === 0) return true;
     const errno = lastErrno();
     if (errno === errnos.ENOENT) return false;
     throw new SysError(errno, 'statx', this.name);
@@ -48,25 +39,25 @@ class Inode {
   }
 
   get isDirectory(): boolean {
-    return (status.getUint16(28, true) & constants.S_IFMT) === constants.S_IFDIR;
+    return status.kind === constants.S_IFDIR;
   }
 
   get nlink(): number {
-    return status.getUint32(16, true);
+    return status.nlink;
   }
 
   /** Allocated, in units of 512 bytes. */
   get blocks(): number {
-    return status.getUint32(48, true) + status.getUint32(52, true) * 0x1_0000_0000;
+    return status.blocks;
   }
 
   get ino(): bigint {
-    return status.getBigUint64(32, true);
+    return status.ino;
   }
 
   /** Of the file system, as `FileStatus` has it. */
   get dev(): number {
-    return makedev(status.getUint32(136, true), status.getUint32(140, true));
+    return status.dev;
   }
 }
 

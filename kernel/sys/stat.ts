@@ -1,18 +1,12 @@
 import { constants } from 'node:fs';
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from './at.ts';
 import { errnos, type Path, SysError } from './errno.ts';
-import { type CString, cstring, declare, lastErrno } from './libc.ts';
+import { cstring, lastErrno } from './libc.ts';
+import { makedev, STATX_BASIC_STATS, StatxAnswer, statxC } from './statx.ts';
 
-const statxC = declare<(dirfd: number, path: CString, flags: number, mask: number, buffer: Uint8Array) => number>(
-  'statx',
-  'int',
-  ['int', 'const char *', 'int', 'uint', 'void *'],
-);
-
-const STATX_BASIC_STATS = 0x7ff;
 const STATX_ATTR_MOUNT_ROOT = 0x2000;
-/** struct statx of linux/stat.h has fixed offsets on every architecture. */
-const memory = Buffer.alloc(256);
+/** One for the thread. */
+const answer = new StatxAnswer();
 
 export type FileKind = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket';
 
@@ -51,10 +45,7 @@ export interface FileStatus {
   readonly mountRoot: boolean | undefined;
 }
 
-/** A device number as the kernel packs it in 32 bits: 12 bits of major, 20 of minor. */
-export function makedev(major: number, minor: number): number {
-  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
-}
+export { makedev };
 
 export function major(device: number): number {
   return (device >>> 8) & 0xfff;
@@ -74,30 +65,29 @@ export function fstatat(dirfd: number, path: Path, follow = false): FileStatus {
 /** As `fstatat`, but undefined when there is nothing: an Error with its stack costs more than the call. */
 export function tryFstatat(dirfd: number, path: Path, follow = false): FileStatus | undefined {
   const flags = AT_EMPTY_PATH | (follow ? 0 : AT_SYMLINK_NOFOLLOW);
-  if (statxC()(dirfd, cstring(path, 'statx'), flags, STATX_BASIC_STATS, memory) < 0) {
+  if (statxC()(dirfd, cstring(path, 'statx'), flags, STATX_BASIC_STATS, answer.bytes) < 0) {
     const errno = lastErrno();
     if (errno === errnos.ENOENT) return undefined;
     throw new SysError(errno, 'statx', path);
   }
-  const mode = memory.readUInt16LE(28);
   return {
-    kind: kinds.get(mode & constants.S_IFMT) ?? 'file',
-    mode,
-    uid: memory.readUInt32LE(20),
-    gid: memory.readUInt32LE(24),
-    nlink: memory.readUInt32LE(16),
-    size: readUInt53LE(40),
-    blocks: readUInt53LE(48),
-    ino: memory.readBigUInt64LE(32),
-    dev: makedev(memory.readUInt32LE(136), memory.readUInt32LE(140)),
-    rdev: makedev(memory.readUInt32LE(128), memory.readUInt32LE(132)),
+    kind: kinds.get(answer.kind) ?? 'file',
+    mode: answer.mode,
+    uid: answer.bytes.readUInt32LE(20),
+    gid: answer.bytes.readUInt32LE(24),
+    nlink: answer.nlink,
+    size: answer.size,
+    blocks: answer.blocks,
+    ino: answer.ino,
+    dev: answer.dev,
+    rdev: answer.rdev,
     atimeNs: readTime(64),
     mtimeNs: readTime(112),
     ctimeNs: readTime(96),
     mountRoot:
-      (memory.readUInt32LE(56) & STATX_ATTR_MOUNT_ROOT) === 0
+      (answer.bytes.readUInt32LE(56) & STATX_ATTR_MOUNT_ROOT) === 0
         ? undefined
-        : (memory.readUInt32LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0,
+        : (answer.bytes.readUInt32LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0,
   };
 }
 
@@ -115,9 +105,5 @@ export function isMountPoint(path: string): boolean {
 }
 
 function readTime(offset: number): bigint {
-  return memory.readBigInt64LE(offset) * 1_000_000_000n + BigInt(memory.readUInt32LE(offset + 8));
-}
-
-function readUInt53LE(offset: number): number {
-  return memory.readUInt32LE(offset) + memory.readUInt32LE(offset + 4) * 0x1_0000_0000;
+  return answer.bytes.readBigInt64LE(offset) * 1_000_000_000n + BigInt(answer.bytes.readUInt32LE(offset + 8));
 }

@@ -104,6 +104,7 @@ export class Unpack {
       await waitFor(step.below, signal);
       await this.#made(step, step.parent, (mounts) => this.#apply(step, mounts, signal), signal);
     }
+    // The layer above waits for this, and for nothing that is still to be said of this one.
     step.done.resolve();
     scope.progress.update('extracted', layer, layer.size);
     await scope.content.label(layer.digest, { [UNCOMPRESSED]: step.diffId }, signal);
@@ -152,8 +153,6 @@ export class Unpack {
       if (unpacked !== 'made') return unpacked;
       await waitFor(step.below, signal);
       committed = await this.#commit(step, key, ahead ? step.parent : '', signal);
-      // The layer above waits for this, and for nothing that is still to be said of this one.
-      step.done.resolve();
       return 'made';
     } finally {
       if (!committed) await this.#remove(key);
