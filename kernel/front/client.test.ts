@@ -189,6 +189,18 @@ test('patience ends with the call’s deadline and its signal', async (t) => {
   t.is(await patient, 'Unavailable');
 });
 
+test('a deadline that ends the patience is what is told, however early a timer rings', async (t) => {
+  const client = connect(t, socketPath(t), { patienceMs: 3000 });
+  const byte = new Uint8Array([7]);
+  await t.throwsAsync(client.unary('t.T/Echo', byte));
+  const codes = new Set<unknown>();
+  const one = async (timeoutMs: number): Promise<void> => {
+    await client.unary('t.T/Echo', byte, { timeoutMs }).catch((error) => codes.add((error as Failure).code));
+  };
+  await Promise.all(Array.from({ length: 400 }, (_, each) => one(20 + (each >> 1))));
+  t.deepEqual([...codes], ['DeadlineExceeded']);
+});
+
 test('errors are Failures with the server’s class and words', async (t) => {
   const client = connect(t, (await serve(t)).address);
   const failure = await t.throwsAsync(client.unary('t.T/Fail', new Uint8Array()), { instanceOf: Failure });

@@ -120,7 +120,13 @@ export class GrpcClient {
         resolve();
       };
       signal?.addEventListener('abort', end, { once: true });
-      this.#channel.waitForReady(Math.min(Date.now() + patienceMs, deadline), end);
+      const until = Math.min(Date.now() + patienceMs, deadline);
+      this.#channel.waitForReady(until, (error) => {
+        // Timers ring up to a millisecond early, and a call that has that left is told of the connection and not of its deadline.
+        const early = error === undefined ? 0 : until - Date.now();
+        if (early > 0) setTimeout(end, early + 1);
+        else end();
+      });
     });
   }
 
